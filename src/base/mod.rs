@@ -1,0 +1,8 @@
+//! What do all rooms share? Small vocabulary without I/O: secrets, time, hexadecimal and percent coding.
+//!
+//! Imports nothing of ours.
+
+pub mod hex;
+pub mod percent;
+pub mod secret;
+pub mod time;

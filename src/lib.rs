@@ -1,0 +1,27 @@
+//! Sluice: an S3 server over a POSIX filesystem. `ARCHITECTURE.md` beside this file is the map: rooms and floors, and which
+//! room may import which. `tests/tidy.rs` holds the floors.
+
+// floor 0
+pub mod base;
+pub mod config;
+pub mod limits;
+// floor 1
+pub mod auth;
+pub mod body;
+pub mod digest;
+pub mod http;
+pub mod mem;
+pub mod policy;
+pub mod sys;
+pub mod xml;
+// floor 2
+pub mod io;
+pub mod net;
+// floor 3
+pub mod flow;
+pub mod store;
+// floor 4
+pub mod s3;
+// floor 6
+pub mod cli;
+pub mod server;

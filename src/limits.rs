@@ -1,0 +1,71 @@
+//! How much, at most? Every bound of the server is a named constant here, with the relations between them asserted at
+//! compile time. What an operator may change is in `config`, and its default stands here.
+
+/// Bytes of request line and headers. AWS allows 8 KiB of headers; long pre-signed URLs with session tokens need more.
+pub const HEAD_SIZE_MAX: usize = 32 * 1024;
+/// Bytes of the request target: a 1,024-byte key with every byte percent-encoded, and a pre-signed query with a token.
+pub const TARGET_SIZE_MAX: usize = 16 * 1024;
+/// Header fields of one request.
+pub const HEADER_COUNT_MAX: usize = 96;
+/// Query parameters of one request.
+pub const QUERY_COUNT_MAX: usize = 64;
+
+/// Bytes of a key, as S3: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>.
+pub const KEY_SIZE_MAX: usize = 1024;
+/// Bytes of one file name (`NAME_MAX`).
+pub const NAME_SIZE_MAX: usize = 255;
+/// Bytes of user metadata, names and values, as S3.
+pub const USER_METADATA_SIZE_MAX: usize = 2 * 1024;
+
+/// Bytes of one object and of one upload by a single PUT, as S3.
+pub const PUT_SIZE_MAX: u64 = 5 * 1024 * 1024 * 1024;
+/// Bytes of a multipart object, as S3 in 2026: 50 TB.
+pub const OBJECT_SIZE_MAX: u64 = 50 * 1024 * 1024 * 1024 * 1024;
+/// Bytes of a part that is not the last, at least.
+pub const PART_SIZE_MIN: u64 = 5 * 1024 * 1024;
+/// The highest part number.
+pub const PART_NUMBER_MAX: u32 = 10_000;
+
+/// Keys or entries of one listing page.
+pub const LIST_PAGE_MAX: usize = 1000;
+/// Keys of one DeleteObjects request.
+pub const DELETE_KEYS_MAX: usize = 1000;
+/// Bytes of a request's XML document, except CompleteMultipartUpload's.
+pub const XML_SIZE_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of CompleteMultipartUpload's XML document: 10,000 parts with checksums.
+pub const XML_COMPLETE_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// Depth of a request's XML document.
+pub const XML_DEPTH_MAX: usize = 16;
+
+/// Bytes of one chunk line of `Transfer-Encoding: chunked` or `aws-chunked`, with its extensions.
+pub const CHUNK_LINE_SIZE_MAX: usize = 512;
+/// Bytes of a trailer section.
+pub const TRAILER_SIZE_MAX: usize = 4 * 1024;
+
+/// Bytes of a data block: the unit of receiving, digesting, O_DIRECT writing, reading ahead and sending.
+pub const BLOCK_SIZE: usize = 512 * 1024;
+/// Alignment of blocks and of every O_DIRECT transfer: covers 512 and 4,096-byte devices.
+pub const BLOCK_ALIGN: usize = 4096;
+/// Bytes of a huge page: the unit in which the arena takes memory.
+pub const HUGE_PAGE_SIZE: usize = 2 * 1024 * 1024;
+/// Default of `--buffer-memory`: all blocks of all cores.
+pub const BUFFER_MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
+/// Blocks that one transfer holds at most: one being received, the others being written (or the same for a download).
+pub const BLOCKS_PER_TRANSFER_MAX: usize = 4;
+
+/// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
+pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
+
+/// How far a client's clock may be from ours: 15 minutes, as S3 (`RequestTimeTooSkewed`).
+pub const CLOCK_SKEW_MAX_S: u64 = 15 * 60;
+/// The longest life of a pre-signed URL: 7 days.
+pub const PRESIGN_EXPIRES_MAX_S: u64 = 7 * 24 * 3600;
+
+const _: () = {
+    assert!(TARGET_SIZE_MAX < HEAD_SIZE_MAX);
+    assert!(BLOCK_SIZE.is_multiple_of(BLOCK_ALIGN));
+    assert!(HUGE_PAGE_SIZE.is_multiple_of(BLOCK_SIZE));
+    assert!(SMALL_OBJECT_SIZE_MAX <= BLOCK_SIZE);
+    assert!(BLOCKS_PER_TRANSFER_MAX >= 2);
+    assert!(KEY_SIZE_MAX > NAME_SIZE_MAX);
+};
