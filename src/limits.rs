@@ -53,6 +53,12 @@ pub const BUFFER_MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
 /// Blocks that one transfer holds at most: one being received, the others being written (or the same for a download).
 pub const BLOCKS_PER_TRANSFER_MAX: usize = 4;
 
+/// Submission entries of a core's ring. Polls (one for each waiting connection) and transfers (one for each block) are
+/// submitted in batches of at most this many; the completion queue is sixteen times as long.
+pub const RING_ENTRIES: u32 = 1024;
+/// Helper threads of one core.
+pub const HELPERS_PER_CORE: usize = 8;
+
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 

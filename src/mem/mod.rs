@@ -1,1 +1,284 @@
-//! (stub)
+#![allow(unsafe_code)]
+//! Whose bytes? Each data core owns an arena of aligned blocks on huge pages; a `Block` is the lease of one, and whoever
+//! holds it owns its bytes. Blocks are the unit of receiving, digesting, O_DIRECT writing, reading ahead and sending.
+//!
+//! Imports `limits` and `sys`' kernel only. Limits: an arena never grows after its start; when it is empty, transfers wait
+//! in the order in which they asked.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, HUGE_PAGE_SIZE};
+
+/// The blocks of one data core. Clones share them; it cannot leave its thread.
+#[derive(Clone)]
+pub struct Arena {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    memory: Mapping,
+    state: RefCell<State>,
+}
+
+struct State {
+    /// Start offsets of the blocks that nobody holds.
+    free: Vec<usize>,
+    /// Those that wait for a block, oldest first, each with the ticket that its future knows it by.
+    waiting: VecDeque<(u64, Waker)>,
+    next_ticket: u64,
+}
+
+/// An anonymous mapping, aligned to huge pages, zeroed by the kernel and populated on first touch.
+struct Mapping {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+impl Arena {
+    /// Maps `size` bytes, rounded up to whole huge pages. Memory is asked for with transparent huge pages; a kernel
+    /// without them serves small pages, at the cost in DESIGN's table ("same without huge pages").
+    pub fn new(size: usize) -> std::io::Result<Self> {
+        let size = size.max(HUGE_PAGE_SIZE).next_multiple_of(HUGE_PAGE_SIZE);
+        let memory = Mapping::new(size)?;
+        // Handed out from the end of the list: low addresses first, so that a lightly used arena touches few pages.
+        let free = (0..size / BLOCK_SIZE).rev().map(|index| index * BLOCK_SIZE).collect();
+        let state = RefCell::new(State { free, waiting: VecDeque::new(), next_ticket: 0 });
+        Ok(Self { shared: Rc::new(Shared { memory, state }) })
+    }
+
+    /// A block, when one is free and nobody waits for it.
+    pub fn try_take(&self) -> Option<Block> {
+        let mut state = self.shared.state.borrow_mut();
+        if !state.waiting.is_empty() {
+            return None;
+        }
+        let offset = state.free.pop()?;
+        drop(state);
+        Some(self.lease(offset))
+    }
+
+    /// A block, as soon as one is free. One block is enough for any transfer to make progress, and a transfer that holds
+    /// one never calls this for a second (it uses `try_take`), so waiting cannot deadlock.
+    pub fn take(&self) -> Take<'_> {
+        Take { arena: self, ticket: None }
+    }
+
+    /// Blocks that nobody holds.
+    pub fn free_count(&self) -> usize {
+        self.shared.state.borrow().free.len()
+    }
+
+    /// All blocks.
+    pub fn block_count(&self) -> usize {
+        self.shared.memory.size / BLOCK_SIZE
+    }
+
+    fn lease(&self, offset: usize) -> Block {
+        assert!(offset.is_multiple_of(BLOCK_SIZE) && offset + BLOCK_SIZE <= self.shared.memory.size);
+        // SAFETY: the assertion above keeps the block inside the mapping, which lives as long as `shared`.
+        let start = unsafe { self.shared.memory.start.add(offset) };
+        Block { start, offset, arena: self.shared.clone() }
+    }
+}
+
+/// Waits for a block.
+pub struct Take<'a> {
+    arena: &'a Arena,
+    ticket: Option<u64>,
+}
+
+impl Future for Take<'_> {
+    type Output = Block;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Block> {
+        let arena = self.arena;
+        let mut state = arena.shared.state.borrow_mut();
+        let first = match (self.ticket, state.waiting.front()) {
+            (None, front) => front.is_none(),
+            (Some(ticket), front) => front.is_some_and(|(waiting, _)| *waiting == ticket),
+        };
+        if first && let Some(offset) = state.free.pop() {
+            if self.ticket.take().is_some() {
+                state.waiting.pop_front();
+            }
+            // A second block may have come back while only the first waiter was woken.
+            wake_first(&state);
+            drop(state);
+            return Poll::Ready(arena.lease(offset));
+        }
+        match self.ticket {
+            None => {
+                let ticket = state.next_ticket;
+                state.next_ticket += 1;
+                state.waiting.push_back((ticket, context.waker().clone()));
+                self.ticket = Some(ticket);
+            }
+            Some(ticket) => {
+                if let Some(entry) = state.waiting.iter_mut().find(|(waiting, _)| *waiting == ticket) {
+                    entry.1 = context.waker().clone();
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Take<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let mut state = self.arena.shared.state.borrow_mut();
+            state.waiting.retain(|(waiting, _)| *waiting != ticket);
+            wake_first(&state);
+        }
+    }
+}
+
+fn wake_first(state: &State) {
+    if !state.free.is_empty()
+        && let Some((_, waker)) = state.waiting.front()
+    {
+        waker.wake_by_ref();
+    }
+}
+
+/// The lease of one block of `BLOCK_SIZE` bytes, aligned to `BLOCK_ALIGN`. Its bytes are always initialised (zero, or what
+/// an earlier holder left: only ever send what was written in this lease). Given back when dropped.
+pub struct Block {
+    start: NonNull<u8>,
+    offset: usize,
+    arena: Rc<Shared>,
+}
+
+impl Block {
+    /// All bytes of the block.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the lease is exclusive, the mapping outlives it (`arena`), and mapped memory is initialised.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), BLOCK_SIZE) }
+    }
+
+    /// All bytes of the block, to write into.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` makes this the only view.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), BLOCK_SIZE) }
+    }
+
+    /// The address of the first byte, for the ring.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut state = self.arena.state.borrow_mut();
+        state.free.push(self.offset);
+        wake_first(&state);
+    }
+}
+
+impl Mapping {
+    fn new(size: usize) -> std::io::Result<Self> {
+        // Map one huge page more than asked and give back the ends, so that the start is aligned.
+        let whole = size + HUGE_PAGE_SIZE;
+        // SAFETY: a fresh anonymous mapping, no address of ours involved.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                whole,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        let address = address as usize;
+        let aligned = address.next_multiple_of(HUGE_PAGE_SIZE);
+        let (before, after) = (aligned - address, address + whole - (aligned + size));
+        // SAFETY: both ranges lie in the mapping just made, outside of what is kept.
+        unsafe {
+            if before > 0 {
+                libc::munmap(address as *mut _, before);
+            }
+            if after > 0 {
+                libc::munmap((aligned + size) as *mut _, after);
+            }
+            // Advice: its refusal (a kernel without huge pages) costs speed only.
+            libc::madvise(aligned as *mut _, size, libc::MADV_HUGEPAGE);
+        }
+        let start = NonNull::new(aligned as *mut u8).ok_or_else(|| std::io::Error::from_raw_os_error(libc::ENOMEM))?;
+        assert!((start.as_ptr() as usize).is_multiple_of(BLOCK_ALIGN));
+        Ok(Self { start, size })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `new` kept; no lease is left, since each holds the `Rc` that owns this.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn blocks_are_aligned_distinct_and_come_back() {
+        let arena = Arena::new(HUGE_PAGE_SIZE).unwrap();
+        let count = arena.block_count();
+        let mut blocks: Vec<Block> = (0..count).map(|_| arena.try_take().unwrap()).collect();
+        assert!(arena.try_take().is_none());
+        for (index, block) in blocks.iter_mut().enumerate() {
+            assert!((block.as_ptr() as usize).is_multiple_of(BLOCK_ALIGN));
+            block.bytes_mut().fill(index as u8);
+        }
+        for (index, block) in blocks.iter().enumerate() {
+            assert!(block.bytes().iter().all(|byte| *byte == index as u8));
+        }
+        drop(blocks);
+        assert_eq!(arena.free_count(), count);
+    }
+
+    #[test]
+    fn waiters_are_served_in_order_and_a_dropped_waiter_passes_its_turn() {
+        let arena = Arena::new(1).unwrap();
+        let mut held: Vec<Block> = std::iter::from_fn(|| arena.try_take()).collect();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = count.clone().into();
+        let mut context = Context::from_waker(&waker);
+        let (mut first, mut second, mut third) = (Box::pin(arena.take()), Box::pin(arena.take()), Box::pin(arena.take()));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        assert!(third.as_mut().poll(&mut context).is_pending());
+        held.pop();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(second.as_mut().poll(&mut context).is_pending(), "the oldest goes first");
+        assert!(arena.try_take().is_none(), "nobody overtakes a waiter");
+        drop(first);
+        assert!(third.as_mut().poll(&mut context).is_pending());
+        let Poll::Ready(block) = second.as_mut().poll(&mut context) else { panic!("second is first now") };
+        drop(block);
+        assert!(third.as_mut().poll(&mut context).is_ready());
+    }
+}

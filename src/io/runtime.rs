@@ -1,0 +1,53 @@
+//! The runtime of one data core: a ring built on the core's own thread, its timers, and the core's helpers.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::time::Duration;
+
+use super::helper::{HelperPanicked, Helpers};
+use crate::limits::RING_ENTRIES;
+
+pub use monoio::task::JoinHandle;
+
+thread_local! {
+    /// The helpers of the core that runs on this thread.
+    static HELPERS: RefCell<Option<Helpers>> = const { RefCell::new(None) };
+}
+
+/// Builds the ring on this thread and runs `main` on it until it is done.
+///
+/// SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): completions are run in our wait and nowhere else, so a core is never
+/// interrupted in the middle of its work.
+pub fn run_core<F: Future<Output = ()>>(helpers: Helpers, main: impl FnOnce() -> F) -> std::io::Result<()> {
+    let mut ring = io_uring::IoUring::builder();
+    ring.setup_single_issuer().setup_defer_taskrun().setup_cqsize(RING_ENTRIES * 16);
+    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
+        .with_entries(RING_ENTRIES)
+        .uring_builder(ring)
+        .enable_timer()
+        .build()?;
+    HELPERS.set(Some(helpers));
+    runtime.block_on(main());
+    HELPERS.set(None);
+    Ok(())
+}
+
+/// Starts a task on this core.
+pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+    monoio::spawn(task)
+}
+
+/// Waits.
+pub async fn sleep(duration: Duration) {
+    monoio::time::sleep(duration).await;
+}
+
+/// Runs `work`, which may block, on one of this core's helper threads. The core goes on with other connections. When the
+/// caller is dropped, the work is still done, and its result is dropped.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, HelperPanicked> {
+    let helpers = HELPERS.with_borrow(Clone::clone);
+    match helpers {
+        Some(helpers) => helpers.run(work).await,
+        None => Ok(work()),
+    }
+}

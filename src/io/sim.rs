@@ -1,0 +1,118 @@
+//! A simulated network for tests: two ends of one connection in memory, where the client's end dies at a chosen
+//! operation of the server. Enumerating that operation tries the client's death at every await point of a request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Shutdown;
+
+/// The server's end of a simulated connection.
+pub struct End {
+    wire: Rc<Wire>,
+}
+
+/// How the client dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It closes: the server reads an end, and writes into the void until the reset comes.
+    Fin,
+    /// It resets: the server's next call fails.
+    Reset,
+}
+
+/// The wire, as the test sees it.
+pub struct Wire {
+    /// What the client has sent and the server has not read.
+    to_server: RefCell<VecDeque<u8>>,
+    /// What the server has sent.
+    pub to_client: RefCell<Vec<u8>>,
+    /// Operations of the server so far.
+    pub operations: Cell<usize>,
+    /// The client dies when the server starts this operation.
+    dies_at: usize,
+    death: Death,
+    /// The server receives at most this many bytes at once.
+    segment_size: usize,
+    server_closed: Cell<bool>,
+}
+
+impl Wire {
+    /// A connection on which the client has sent `request`, and dies before the server's operation number `dies_at`.
+    pub fn new(request: Vec<u8>, dies_at: usize, death: Death, segment_size: usize) -> Rc<Self> {
+        Rc::new(Self {
+            to_server: RefCell::new(request.into()),
+            to_client: RefCell::default(),
+            operations: Cell::new(0),
+            dies_at,
+            death,
+            segment_size,
+            server_closed: Cell::new(false),
+        })
+    }
+
+    /// The server's end.
+    pub fn end(self: &Rc<Self>) -> End {
+        End { wire: self.clone() }
+    }
+
+    /// Whether the client's death was reached.
+    pub fn client_died(&self) -> bool {
+        self.operations.get() > self.dies_at
+    }
+}
+
+impl End {
+    fn operate(&self) -> bool {
+        let operation = self.wire.operations.get();
+        self.wire.operations.set(operation + 1);
+        operation >= self.wire.dies_at
+    }
+
+    pub(super) fn try_receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        if self.operate() {
+            return match self.wire.death {
+                Death::Fin => Ok(0),
+                Death::Reset => Err(io::ErrorKind::ConnectionReset.into()),
+            };
+        }
+        let mut queue = self.wire.to_server.borrow_mut();
+        let count = into.len().min(queue.len()).min(self.wire.segment_size);
+        if count == 0 {
+            // The client waits for its answer; a server that waits for more waits for the client's end.
+            return if self.wire.server_closed.get() { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        for (to, from) in into.iter_mut().zip(queue.drain(..count)) {
+            *to = from;
+        }
+        Ok(count)
+    }
+
+    pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.operate() && self.wire.death == Death::Reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        self.wire.to_client.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    /// With nothing left to read, the simulated client goes away after a moment: what would be an idle connection ends.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        if self.wire.to_server.borrow().is_empty() {
+            self.wire.server_closed.set(true);
+        }
+        super::sleep(Duration::from_micros(10)).await;
+        Ok(())
+    }
+
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        super::sleep(Duration::from_micros(10)).await;
+        Ok(())
+    }
+
+    pub(super) fn shutdown(&self, _half: Shutdown) {
+        self.wire.server_closed.set(true);
+    }
+}
