@@ -1,6 +1,8 @@
 //! How much, at most? Every bound of the server is a named constant here, with the relations between them asserted at
 //! compile time. What an operator may change is in `config`, and its default stands here.
 
+use std::time::Duration;
+
 /// Bytes of request line and headers. AWS allows 8 KiB of headers; long pre-signed URLs with session tokens need more.
 pub const HEAD_SIZE_MAX: usize = 32 * 1024;
 /// Bytes of the request target: a 1,024-byte key with every byte percent-encoded, and a pre-signed query with a token.
@@ -56,8 +58,14 @@ pub const BLOCKS_PER_TRANSFER_MAX: usize = 4;
 /// Submission entries of a core's ring. Polls (one for each waiting connection) and transfers (one for each block) are
 /// submitted in batches of at most this many; the completion queue is sixteen times as long.
 pub const RING_ENTRIES: u32 = 1024;
+/// Locks that all keys of a volume share by hash.
+pub const KEY_LOCKS: usize = 4096;
 /// Helper threads of one core.
 pub const HELPERS_PER_CORE: usize = 8;
+
+/// Bytes by which each waiting MD5 is advanced before the core takes a turn: 16 lanes of them take about a third of a
+/// millisecond, one alone a fifth.
+pub const HASH_STEP_SIZE: usize = 128 * 1024;
 
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
@@ -67,7 +75,25 @@ pub const CLOCK_SKEW_MAX_S: u64 = 15 * 60;
 /// The longest life of a pre-signed URL: 7 days.
 pub const PRESIGN_EXPIRES_MAX_S: u64 = 7 * 24 * 3600;
 
+/// Bytes asked for in one receive of a head. What follows a small head (a whole 4 KiB PUT) comes with it.
+pub const RECEIVE_SIZE: usize = 64 * 1024;
+/// Pipelined requests that a connection is served before it goes through the ring once.
+pub const PIPELINE_TURN_MAX: usize = 16;
+/// How often a core looks for connections whose deadline has passed.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// How long accepting pauses when descriptors or connections have run out.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a request may run before its rate is judged.
+pub const RATE_GRACE: Duration = Duration::from_secs(30);
+/// How long, and for how many bytes, a connection that ends with unread bytes is still read, so that the answer arrives.
+pub const LINGER_DURATION: Duration = Duration::from_secs(3);
+/// See `LINGER_DURATION`.
+pub const LINGER_SIZE_MAX: usize = 32 * 1024 * 1024;
+/// A transfer that waits this long for its client gives its blocks back.
+pub const STALL_DURATION: Duration = Duration::from_millis(500);
+
 const _: () = {
+    assert!(RECEIVE_SIZE >= HEAD_SIZE_MAX);
     assert!(TARGET_SIZE_MAX < HEAD_SIZE_MAX);
     assert!(BLOCK_SIZE.is_multiple_of(BLOCK_ALIGN));
     assert!(HUGE_PAGE_SIZE.is_multiple_of(BLOCK_SIZE));

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::helper::{HelperPanicked, Helpers};
@@ -10,6 +11,7 @@ use crate::limits::RING_ENTRIES;
 pub use monoio::task::JoinHandle;
 
 thread_local! {
+    static ALWAYS_READY: RefCell<Option<Rc<monoio::net::TcpStream>>> = const { RefCell::new(None) };
     /// The helpers of the core that runs on this thread.
     static HELPERS: RefCell<Option<Helpers>> = const { RefCell::new(None) };
 }
@@ -29,6 +31,8 @@ pub fn run_core<F: Future<Output = ()>>(helpers: Helpers, main: impl FnOnce() ->
     HELPERS.set(Some(helpers));
     runtime.block_on(main());
     HELPERS.set(None);
+    // Its descriptor belongs to the ring that ends here.
+    ALWAYS_READY.set(None);
     Ok(())
 }
 
@@ -40,6 +44,28 @@ pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<
 /// Waits.
 pub async fn sleep(duration: Duration) {
     monoio::time::sleep(duration).await;
+}
+
+/// Lets the core take one turn through its ring: whatever is runnable runs, and completions are seen. (A task that woke
+/// itself would go to the queue's front, and starve the ring.)
+pub async fn turn() {
+    let ready = ALWAYS_READY.with_borrow_mut(|ready| {
+        if ready.is_none() {
+            *ready = always_ready().ok().map(Rc::new);
+        }
+        ready.clone()
+    });
+    match ready {
+        Some(ready) => drop(ready.writable(false).await),
+        // No descriptor left for the event: the timer's millisecond is slower, and right.
+        None => sleep(Duration::from_millis(1)).await,
+    }
+}
+
+/// An event that can always be written, wrapped as the only thing that monoio polls.
+fn always_ready() -> std::io::Result<monoio::net::TcpStream> {
+    let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    monoio::net::TcpStream::from_std(std::net::TcpStream::from(event))
 }
 
 /// Runs `work`, which may block, on one of this core's helper threads. The core goes on with other connections. When the

@@ -1,1 +1,15 @@
-//! (stub)
+//! How do bytes arrive? A core's listeners, the life of a connection, TLS. What a request means is none of this room's
+//! business: it parses the head, hands an `Exchange` to the service it was given, and keeps the connection or not.
+//!
+//! Imports `io`, and the pure rooms `http` and `body`. Limits: connections per core, head size, and the timeouts of
+//! `Timeouts`; a connection beyond the cap waits in the listener's queue.
+
+mod exchange;
+mod serve;
+mod transport;
+mod watch;
+
+pub use exchange::{Exchange, ReceiveError, SendError, Stall};
+pub use serve::{After, Listening, Timeouts, serve};
+pub use transport::Transport;
+pub use watch::Watchers;

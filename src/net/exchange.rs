@@ -1,0 +1,279 @@
+//! One request and its answer on a connection: what the rooms above see of the network.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::serve::Timeouts;
+use super::transport::Transport;
+use super::watch::{Interrupt, Watched};
+use crate::http;
+use crate::io::Shutdown;
+use crate::limits::{LINGER_DURATION, LINGER_SIZE_MAX, RATE_GRACE};
+
+/// One request and its answer.
+pub struct Exchange {
+    pub(super) transport: Transport,
+    pub(super) watched: Watched,
+    pub(super) timeouts: Rc<Timeouts>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) arrival: Arrival,
+    /// What arrived behind the head; `prefetched_from` says how much of it is still to be taken.
+    pub(super) buffer: Rc<Vec<u8>>,
+    pub(super) prefetched_from: usize,
+    pub(super) started: Instant,
+    pub(super) body_received: u64,
+    pub(super) bytes_sent: u64,
+}
+
+/// What arrived on the connection.
+#[derive(Clone)]
+pub enum Arrival {
+    /// A request with a well-formed head.
+    Request(ReceivedHead),
+    /// A head that is refused.
+    Refused(http::HeadError),
+    /// A head that did not come in time.
+    TimedOut,
+    /// The service panicked while it served this request; nothing of an answer has left.
+    Panicked(ReceivedHead),
+}
+
+/// A request head together with the bytes that it points into. Clones share them.
+#[derive(Clone)]
+pub struct ReceivedHead {
+    pub(super) head: Rc<http::Head>,
+    pub(super) bytes: Rc<Vec<u8>>,
+}
+
+/// When a wait on the network is to be interrupted, so that the waiter can give back its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// The waiter holds nothing worth giving back.
+    Ignore,
+    /// After this long, `Stalled` comes back.
+    After(Duration),
+}
+
+/// Why receiving a body failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// The client is gone, or ended its side.
+    Ended,
+    /// It sent nothing for too long, too slowly, or all in all for too long.
+    TimedOut,
+    /// See `Stall`.
+    Stalled,
+}
+
+/// Why sending failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// The client is gone.
+    Gone,
+    /// It took nothing for too long.
+    TimedOut,
+    /// See `Stall`.
+    Stalled,
+}
+
+impl ReceivedHead {
+    /// The request.
+    pub fn request(&self) -> http::Request<'_> {
+        http::Request::new(&self.head, &self.bytes)
+    }
+}
+
+impl Exchange {
+    /// What arrived.
+    pub fn arrival(&self) -> Arrival {
+        self.arrival.clone()
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// When the request's first byte was seen.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Bytes of answer that have left.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Whether the server drains: an answer should say `Connection: close`.
+    pub fn drains(&self) -> bool {
+        self.watched.drains()
+    }
+
+    /// What has arrived behind the head and was not yet taken.
+    pub fn prefetched(&self) -> &[u8] {
+        &self.buffer[self.prefetched_from..]
+    }
+
+    /// Receives bytes of the body into `into`, at least one: first what came with the head, then from the network.
+    pub async fn receive(&mut self, into: &mut [u8], stall: Stall) -> Result<usize, ReceiveError> {
+        let count = self.take_prefetched(into);
+        if count > 0 {
+            return Ok(count);
+        }
+        loop {
+            match self.transport.try_receive(into) {
+                Ok(0) => return Err(ReceiveError::Ended),
+                Ok(count) => {
+                    self.body_received += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_readable(stall).await?,
+                Err(_) => return Err(ReceiveError::Ended),
+            }
+        }
+    }
+
+    /// Waits until something can be received without waiting. A transfer calls this before it takes a block.
+    pub async fn wait_readable(&mut self, stall: Stall) -> Result<(), ReceiveError> {
+        if !self.prefetched().is_empty() {
+            return Ok(());
+        }
+        let elapsed = self.started.elapsed();
+        if elapsed > self.timeouts.total || self.is_too_slow(elapsed) {
+            return Err(ReceiveError::TimedOut);
+        }
+        let wait = self.watched.wait(self.transport.readable(), self.timeouts.body_stall, stall.after());
+        match wait.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ReceiveError::Ended),
+            Err(Interrupt::Expired) => Err(ReceiveError::TimedOut),
+            Err(Interrupt::Nudged) => Err(ReceiveError::Stalled),
+        }
+    }
+
+    /// Puts back bytes that were received but belong to the next request.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        debug_assert!(self.prefetched().is_empty() || bytes.is_empty());
+        if !bytes.is_empty() {
+            self.buffer = Rc::new(bytes.to_vec());
+            self.prefetched_from = 0;
+        }
+    }
+
+    /// Sends all of `bytes`.
+    pub async fn send(&mut self, mut bytes: &[u8], more: bool) -> Result<(), SendError> {
+        while !bytes.is_empty() {
+            let count = self.send_some(bytes, more, Stall::Ignore).await?;
+            bytes = &bytes[count..];
+        }
+        if more { Ok(()) } else { self.flush().await }
+    }
+
+    /// Sends at least one byte of `bytes`.
+    pub async fn send_some(&mut self, bytes: &[u8], more: bool, stall: Stall) -> Result<usize, SendError> {
+        loop {
+            match self.transport.try_send(bytes, more) {
+                Ok(count) => {
+                    self.bytes_sent += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_writable(stall).await?,
+                Err(_) => return Err(SendError::Gone),
+            }
+        }
+    }
+
+    /// Whether `send_file_some` works on this connection.
+    pub fn sends_files(&self) -> bool {
+        self.transport.sends_files()
+    }
+
+    /// Sends at least one byte of `file`'s cached pages from `offset`, at most `count`. `Ok(0)`: the file ends there.
+    pub async fn send_file_some(&mut self, file: BorrowedFd<'_>, offset: &mut u64, count: usize) -> Result<usize, SendError> {
+        loop {
+            match self.transport.try_send_file(file, offset, count) {
+                Ok(count) => {
+                    self.bytes_sent += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_writable(Stall::Ignore).await?,
+                Err(_) => return Err(SendError::Gone),
+            }
+        }
+    }
+
+    /// Waits until something can be sent. Goes through the ring even when there is room, so it is also how a long answer
+    /// lets the core's other connections run.
+    pub async fn wait_writable(&mut self, stall: Stall) -> Result<(), SendError> {
+        let wait = self.watched.wait(self.transport.writable(), self.timeouts.body_stall, stall.after());
+        match wait.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(SendError::Gone),
+            Err(Interrupt::Expired) => Err(SendError::TimedOut),
+            Err(Interrupt::Nudged) => Err(SendError::Stalled),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), SendError> {
+        loop {
+            match self.transport.try_flush() {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_writable(Stall::Ignore).await?,
+                Err(_) => return Err(SendError::Gone),
+            }
+        }
+    }
+
+    /// Ends the connection so that the client sees the answer: our side first, then, for a moment, what it still sends is
+    /// dropped. Closing with unread bytes would send a reset, which can overtake the answer (RFC 9112 section 9.6).
+    pub(super) async fn linger(&mut self) {
+        if self.transport.try_flush().is_err() && self.flush().await.is_err() {
+            return;
+        }
+        self.transport.shutdown(Shutdown::Write);
+        let mut waste = vec![0; 64 * 1024];
+        let (mut dropped, since) = (0, Instant::now());
+        while dropped < LINGER_SIZE_MAX && since.elapsed() < LINGER_DURATION {
+            match self.transport.try_receive(&mut waste) {
+                Ok(0) => return,
+                Ok(count) => dropped += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let wait = self.watched.wait(self.transport.readable(), LINGER_DURATION, None);
+                    if !matches!(wait.await, Ok(Ok(()))) {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Ends the connection at once: the client must not take what it got for a whole answer.
+    pub fn abort(&mut self) {
+        self.transport.shutdown(Shutdown::Both);
+    }
+
+    fn take_prefetched(&mut self, into: &mut [u8]) -> usize {
+        let count = self.prefetched().len().min(into.len());
+        into[..count].copy_from_slice(&self.buffer[self.prefetched_from..][..count]);
+        self.prefetched_from += count;
+        self.body_received += count as u64;
+        count
+    }
+
+    fn is_too_slow(&self, elapsed: Duration) -> bool {
+        elapsed > RATE_GRACE && (self.body_received as f64) < elapsed.as_secs_f64() * self.timeouts.rate_min as f64
+    }
+}
+
+impl Stall {
+    fn after(self) -> Option<Duration> {
+        match self {
+            Self::Ignore => None,
+            Self::After(duration) => Some(duration),
+        }
+    }
+}

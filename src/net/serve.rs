@@ -1,0 +1,262 @@
+//! The life of a core's connections: accept, wait idle without a buffer, receive a head, hand the exchange to the service,
+//! keep or end the connection.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::exchange::{Arrival, Exchange, ReceivedHead};
+use super::transport::Transport;
+use super::watch::{Interrupt, Watched, Watchers};
+use crate::http::{self, HeadError, Parsed};
+use crate::io::{Listener, Socket, sleep, spawn};
+use crate::limits::{ACCEPT_PAUSE, HEAD_SIZE_MAX, PIPELINE_TURN_MAX, RECEIVE_SIZE};
+
+/// How long a connection may take for what.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Between requests.
+    pub idle: Duration,
+    /// Between two bytes of a body, in either direction.
+    pub body_stall: Duration,
+    /// For one request.
+    pub total: Duration,
+    /// Bytes per second of a request's body, at least, once it runs for a while.
+    pub rate_min: u64,
+}
+
+/// What becomes of a connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next request may follow: the body was read to its end.
+    Keep,
+    /// It ends, after the client had a chance to read the answer.
+    Close,
+    /// It ends at once: the answer was cut off.
+    Abort,
+}
+
+/// One listener of this core.
+pub struct Listening {
+    /// The socket.
+    pub listener: Listener,
+    /// Connections of this core beyond which nobody is accepted.
+    pub connections_max: usize,
+}
+
+thread_local! {
+    /// Where heads are received before their size is known: one for the core, used between two awaits only.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_SIZE]);
+}
+
+/// Accepts connections and serves them until the listener is shut down.
+pub async fn serve<S>(listening: Listening, watchers: Watchers, timeouts: Rc<Timeouts>, service: Rc<S>)
+where
+    S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
+{
+    loop {
+        while watchers.count() >= listening.connections_max {
+            sleep(ACCEPT_PAUSE).await;
+        }
+        match listening.listener.try_accept() {
+            Ok((socket, peer)) => {
+                let Ok(socket) = prepare(socket) else { continue };
+                let connection = connection(Transport::Plain(socket), peer, watchers.enter(), timeouts.clone(), service.clone());
+                spawn(connection);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if listening.listener.readable().await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => match error.raw_os_error() {
+                // The listener was shut down.
+                Some(libc::EINVAL | libc::EBADF) => return,
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM: others go on and will free some; try again without spinning.
+                _ => sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+}
+
+fn prepare(socket: OwnedFd) -> io::Result<Socket> {
+    // Answers are written whole; waiting to fill a segment only adds delay.
+    rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    Socket::from_tcp(socket)
+}
+
+/// One connection's life. Its idle state holds the socket and its place among the watched, nothing else: everything that a
+/// request needs lives in the box of its exchange.
+pub(super) async fn connection<S>(
+    transport: Transport,
+    peer: Option<SocketAddr>,
+    watched: Watched,
+    timeouts: Rc<Timeouts>,
+    service: Rc<S>,
+) where
+    S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
+{
+    let mut line = Line { transport, watched, pending: Vec::new() };
+    let mut turn = 0;
+    loop {
+        if line.pending.is_empty() {
+            turn = 0;
+            match line.watched.wait_idle(line.transport.readable(), timeouts.idle).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(Interrupt::Expired | Interrupt::Nudged) => return,
+            }
+        } else if turn == PIPELINE_TURN_MAX {
+            // A pipeline of warm requests would never wait for anything: go through the ring once.
+            turn = 0;
+            if line.transport.writable().await.is_err() {
+                return;
+            }
+        }
+        turn += 1;
+        match Box::pin(exchange(line, peer, timeouts.clone(), &service)).await {
+            Some(kept) => line = kept,
+            None => return,
+        }
+    }
+}
+
+/// A connection between two requests.
+struct Line {
+    transport: Transport,
+    watched: Watched,
+    /// What arrived behind the last request.
+    pending: Vec<u8>,
+}
+
+/// Receives one request and has it served. `None` when the connection is over.
+async fn exchange<S>(line: Line, peer: Option<SocketAddr>, timeouts: Rc<Timeouts>, service: &Rc<S>) -> Option<Line>
+where
+    S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
+{
+    let started = Instant::now();
+    let Line { mut transport, watched, pending } = line;
+    let mut buffer = pending;
+    let (arrival, head_size) = receive_head(&mut transport, &watched, &timeouts, &mut buffer, started).await?;
+    let bytes = Rc::new(buffer);
+    let arrival = match arrival {
+        Ok(head) => Arrival::Request(ReceivedHead { head: Rc::new(head), bytes: bytes.clone() }),
+        Err(refusal) => refusal,
+    };
+    let mut exchange = Exchange {
+        transport,
+        watched,
+        timeouts,
+        peer,
+        arrival,
+        buffer: bytes,
+        prefetched_from: head_size,
+        started,
+        body_received: 0,
+        bytes_sent: 0,
+    };
+    let after = match guarded(service(&mut exchange)).await {
+        Ok(after) => after,
+        Err(Panicked) => after_panic(&mut exchange, service).await,
+    };
+    match after {
+        After::Keep if !exchange.drains() || !exchange.prefetched().is_empty() => {
+            let pending = exchange.prefetched().to_vec();
+            Some(Line { transport: exchange.transport, watched: exchange.watched, pending })
+        }
+        After::Keep | After::Close => {
+            exchange.linger().await;
+            None
+        }
+        After::Abort => {
+            exchange.abort();
+            None
+        }
+    }
+}
+
+/// A panic in a request's task is answered 500 when nothing has left yet; the core lives on.
+async fn after_panic<S>(exchange: &mut Exchange, service: &Rc<S>) -> After
+where
+    S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
+{
+    let Arrival::Request(head) = exchange.arrival() else { return After::Abort };
+    if exchange.bytes_sent() > 0 {
+        return After::Abort;
+    }
+    exchange.arrival = Arrival::Panicked(head);
+    guarded(service(exchange)).await.unwrap_or(After::Abort)
+}
+
+type Head = (Result<http::Head, Arrival>, usize);
+
+/// Receives until the head is whole. `None`: the client ended without having sent a byte.
+async fn receive_head(
+    transport: &mut Transport,
+    watched: &Watched,
+    timeouts: &Timeouts,
+    buffer: &mut Vec<u8>,
+    started: Instant,
+) -> Option<Head> {
+    loop {
+        if !buffer.is_empty() {
+            match http::parse(buffer) {
+                Ok(Parsed::Complete { head, size }) => return Some((Ok(head), size)),
+                Ok(Parsed::Partial) if buffer.len() >= HEAD_SIZE_MAX => {
+                    return Some((Err(Arrival::Refused(HeadError::HeadTooLarge)), buffer.len()));
+                }
+                Ok(Parsed::Partial) => {}
+                Err(error) => return Some((Err(Arrival::Refused(error)), buffer.len())),
+            }
+        }
+        let received = SCRATCH.with_borrow_mut(|scratch| {
+            let count = transport.try_receive(scratch)?;
+            buffer.extend_from_slice(&scratch[..count]);
+            Ok::<usize, io::Error>(count)
+        });
+        match received {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = timeouts.head.saturating_sub(started.elapsed());
+                match watched.wait(transport.readable(), left, None).await {
+                    Ok(Ok(())) => {}
+                    Err(Interrupt::Expired) if !buffer.is_empty() => return Some((Err(Arrival::TimedOut), buffer.len())),
+                    _ => return None,
+                }
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The task of a request panicked.
+struct Panicked;
+
+/// `future`, with a panic in it as a value.
+async fn guarded<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+    CatchUnwind(Box::pin(future)).await
+}
+
+struct CatchUnwind<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // After a panic the future is dropped and never polled again, so nothing sees its broken state.
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}
