@@ -67,6 +67,9 @@ pub const HELPERS_PER_CORE: usize = 8;
 /// millisecond, one alone a fifth.
 pub const HASH_STEP_SIZE: usize = 128 * 1024;
 
+/// Bytes after which a download asks the page cache again whether what follows is there.
+pub const SEND_QUANTUM_SIZE: u64 = 2 * 1024 * 1024;
+
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 

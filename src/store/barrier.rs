@@ -48,7 +48,7 @@ struct State {
     closed: bool,
 }
 
-/// How a barrier is carried out. All but `ChangedDirectory` exist to prove that the power-cut test sees the difference.
+/// How a barrier is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Change `.sluice`, then fsync it.
@@ -129,7 +129,7 @@ impl Shared {
             drop(state);
             // Closed here: what is published from now on belongs to the next barrier.
             let batch = self.published.load(Ordering::Acquire);
-            let synced = sys::touch_directory(directory).and_then(|()| sys::fsync(directory));
+            let synced = sys::path::touch(directory).and_then(|()| sys::file::sync(directory));
             self.barriers.fetch_add(1, Ordering::Relaxed);
             if let Err(errno) = synced {
                 tracing::error!(%errno, "fsync failed: the volume takes no more changes, reads go on");

@@ -1,0 +1,218 @@
+//! A file to the client. Cached pages leave by sendfile(2); the rest is read O_DIRECT into blocks, several ahead of the
+//! socket. Before the last bytes leave, the file is looked at once more: if somebody edited it in place meanwhile, the
+//! answer is cut off rather than completed with a mixture.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use super::slots::Slots;
+use crate::config::ReadMode;
+use crate::io::{DirectFile, blocking};
+use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, SEND_QUANTUM_SIZE, STALL_DURATION};
+use crate::mem::{Arena, Block};
+use crate::net::{Exchange, SendError, Stall};
+use crate::sys;
+
+/// Why a download ended early. In each case the connection ends: the head with the length has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// The client.
+    Client(SendError),
+    /// Reading the file failed.
+    Disk(sys::Errno),
+    /// The file is shorter than it was, or was edited while it was read.
+    Changed,
+}
+
+/// What to send, decided before the first byte.
+pub struct SendPlan<'a> {
+    /// The open file.
+    pub file: &'a OwnedFd,
+    /// The same file opened with O_DIRECT, where the filesystem has it.
+    pub direct: Option<OwnedFd>,
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
+    /// Which way.
+    pub mode: ReadMode,
+    /// Whether the file is still what it was when its ETag was read.
+    pub is_unchanged: &'a dyn Fn() -> bool,
+}
+
+/// Sends what `plan` says.
+pub async fn send_file(exchange: &mut Exchange, arena: &Arena, plan: SendPlan<'_>) -> Result<(), Reading> {
+    let end = plan.offset + plan.length;
+    let mut offset = plan.offset;
+    let SendPlan { file, direct, mode, is_unchanged, .. } = plan;
+    let direct = direct.map(|file| DirectFile::new(file)).transpose().map_err(|_| Reading::Disk(sys::Errno::MFILE))?.map(Rc::new);
+    let mut sender = Sender { exchange, arena, file, direct, is_unchanged, end };
+    let result = loop {
+        if offset == end {
+            break Ok(());
+        }
+        let quantum_end = end.min(offset - offset % SEND_QUANTUM_SIZE + SEND_QUANTUM_SIZE);
+        let from_cache = sender.exchange.sends_files() && sender.is_cached(mode, offset, quantum_end).await;
+        let step = match from_cache {
+            true => sender.send_cached(&mut offset, quantum_end).await,
+            // With nothing cached, go on reading ahead to the end in direct mode, else to where the cache is asked again.
+            false => sender.send_blocks(&mut offset, if mode == ReadMode::Direct { end } else { quantum_end }).await,
+        };
+        if let Err(error) = step {
+            break Err(error);
+        }
+    };
+    sender.close().await;
+    result
+}
+
+struct Sender<'a> {
+    exchange: &'a mut Exchange,
+    arena: &'a Arena,
+    file: &'a OwnedFd,
+    direct: Option<Rc<DirectFile>>,
+    is_unchanged: &'a dyn Fn() -> bool,
+    end: u64,
+}
+
+impl Sender<'_> {
+    /// Whether a range can leave from the page cache without blocking the core.
+    async fn is_cached(&self, mode: ReadMode, start: u64, end: u64) -> bool {
+        if mode == ReadMode::Direct {
+            return false;
+        }
+        // cachestat(2) is Linux 6.5; before that, or where it is filtered, nothing says what is cached without touching it.
+        let cached = sys::file::cache_stat(self.file, start, end - start).ok().flatten().map(|stat| stat.cached);
+        let pages = end.div_ceil(PAGE_SIZE) - start / PAGE_SIZE;
+        match (mode, cached) {
+            (_, Some(cached)) if cached >= pages => true,
+            (ReadMode::Cached, _) => self.fill_cache(start, end).await,
+            _ => false,
+        }
+    }
+
+    /// Reads a range into the page cache on a helper.
+    async fn fill_cache(&self, start: u64, end: u64) -> bool {
+        let Ok(file) = self.file.try_clone() else { return false };
+        blocking(move || {
+            let mut page = [0; PAGE_SIZE as usize];
+            let _ = rustix::fs::fadvise(&file, start, std::num::NonZeroU64::new(end - start), rustix::fs::Advice::WillNeed);
+            (start..end).step_by(PAGE_SIZE as usize).all(|at| sys::file::read_at(&file, &mut page[..1], at).is_ok())
+        })
+        .await
+        .unwrap_or(false)
+    }
+
+    async fn send_cached(&mut self, offset: &mut u64, end: u64) -> Result<(), Reading> {
+        while *offset < end {
+            if end == self.end && !(self.is_unchanged)() {
+                return Err(Reading::Changed);
+            }
+            let count = usize::try_from(end - *offset).unwrap_or(usize::MAX);
+            match self.exchange.send_file_some(self.file.as_fd(), offset, count).await.map_err(Reading::Client)? {
+                0 => return Err(Reading::Changed),
+                _ => continue,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads blocks ahead of the socket and sends them. A download that stalls gives its blocks back and reads again.
+    async fn send_blocks(&mut self, offset: &mut u64, end: u64) -> Result<(), Reading> {
+        let Some(file) = self.direct.clone() else { return self.send_copies(offset, end).await };
+        let mut reads = Slots::new(BLOCKS_PER_TRANSFER_MAX);
+        let mut ahead = *offset;
+        let outcome = loop {
+            while ahead < end && !reads.is_full() {
+                let block = if reads.is_empty() { self.arena.take().await } else { match self.arena.try_take() {
+                    Some(block) => block,
+                    None => break,
+                } };
+                let start = ahead - ahead % BLOCK_ALIGN as u64;
+                let size = (end - start).min(BLOCK_SIZE as u64);
+                // Rounded up: a direct read asks for whole sectors, the file's end cuts it.
+                let request = (size as usize).next_multiple_of(BLOCK_ALIGN);
+                reads.start(read_block(file.clone(), block, request, start)).await;
+                ahead = start + size;
+            }
+            let Some((result, block)) = reads.next().await else { break Ok(()) };
+            let read = match result {
+                Ok(read) => read as u64,
+                Err(error) => break Err(Reading::Disk(sys::Errno::from_io_error(&error).unwrap_or(sys::Errno::IO))),
+            };
+            let start = *offset - *offset % BLOCK_ALIGN as u64;
+            let block_end = (start + BLOCK_SIZE as u64).min(end);
+            if start + read < block_end || (block_end == self.end && !(self.is_unchanged)()) {
+                break Err(Reading::Changed);
+            }
+            let bytes = &block.bytes()[(*offset - start) as usize..(block_end - start) as usize];
+            match self.send_block(bytes, offset).await {
+                Ok(()) => {}
+                Err(SendError::Stalled) => {
+                    drop(block);
+                    drain(&mut reads).await;
+                    ahead = *offset;
+                    if let Err(error) = self.exchange.wait_writable(Stall::Ignore).await {
+                        break Err(Reading::Client(error));
+                    }
+                }
+                Err(error) => break Err(Reading::Client(error)),
+            }
+        };
+        drain(&mut reads).await;
+        outcome
+    }
+
+    async fn send_block(&mut self, mut bytes: &[u8], offset: &mut u64) -> Result<(), SendError> {
+        while !bytes.is_empty() {
+            let more = *offset + (bytes.len() as u64) < self.end;
+            let sent = self.exchange.send_some(bytes, more, Stall::After(STALL_DURATION)).await?;
+            bytes = &bytes[sent..];
+            *offset += sent as u64;
+        }
+        Ok(())
+    }
+
+    /// Where O_DIRECT is refused: buffered reads on a helper, one block at a time.
+    async fn send_copies(&mut self, offset: &mut u64, end: u64) -> Result<(), Reading> {
+        while *offset < end {
+            let file = self.file.try_clone().map_err(|_| Reading::Disk(sys::Errno::MFILE))?;
+            let (start, size) = (*offset, (end - *offset).min(COPY_SIZE) as usize);
+            let copied = blocking(move || {
+                let mut bytes = vec![0; size];
+                sys::file::read_full_at(&file, &mut bytes, start).map(|count| {
+                    bytes.truncate(count);
+                    bytes
+                })
+            });
+            let bytes = copied.await.map_err(|_| Reading::Disk(sys::Errno::IO))?.map_err(Reading::Disk)?;
+            let is_last = start + size as u64 == self.end;
+            if bytes.len() < size || (is_last && !(self.is_unchanged)()) {
+                return Err(Reading::Changed);
+            }
+            self.exchange.send(&bytes, !is_last).await.map_err(Reading::Client)?;
+            *offset += size as u64;
+        }
+        Ok(())
+    }
+
+    async fn close(self) {
+        if let Some(Ok(file)) = self.direct.map(Rc::try_unwrap) {
+            // Only read from: its close has nothing to report.
+            let _ = file.close().await;
+        }
+    }
+}
+
+const PAGE_SIZE: u64 = 4096;
+/// Bytes read at once where O_DIRECT is refused.
+const COPY_SIZE: u64 = 256 * 1024;
+
+async fn read_block(file: Rc<DirectFile>, block: Block, size: usize, offset: u64) -> (std::io::Result<usize>, Block) {
+    file.read(block, size, offset).await
+}
+
+/// Waits out what is in flight: a block must not go back to the arena while the kernel writes into it.
+async fn drain<F: Future<Output = (std::io::Result<usize>, Block)>>(reads: &mut Slots<F>) {
+    while reads.next().await.is_some() {}
+}

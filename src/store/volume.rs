@@ -1,0 +1,252 @@
+//! The served directory: what its filesystem can do, found out at start and not by a failing request, and the few open
+//! directories that everything else starts from.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::barrier::{Barrier, Method};
+use super::list::Snapshots;
+use super::locks::KeyLocks;
+use crate::config::Durability;
+use crate::sys::filesystem::{self, FileSystemKind};
+use crate::sys::path::{OpenFlags, Symlinks};
+use crate::sys::stat::DirectAlign;
+use crate::sys::{self, Cause, Errno};
+
+/// The name of our own directory, never listed, never served.
+pub const OWN_DIRECTORY: &[u8] = b".sluice";
+
+/// The served directory and what goes with it, shared by all cores.
+pub struct Volume {
+    pub(super) root: OwnedFd,
+    /// Named temporaries of this process.
+    pub(super) staging: OwnedFd,
+    pub(super) uploads: OwnedFd,
+    pub(super) spill: OwnedFd,
+    pub(super) locks: KeyLocks,
+    pub(super) barrier: Barrier,
+    pub(super) snapshots: Snapshots,
+    sync: Sync,
+    facts: Facts,
+    next_name: AtomicU64,
+    /// Held as long as the process lives.
+    _instance: OwnedFd,
+}
+
+/// What was found out about the filesystem at start.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Name of the filesystem's type.
+    pub filesystem: &'static str,
+    /// What O_DIRECT wants; `None` where it is refused.
+    pub direct: Option<DirectAlign>,
+    /// Files without a name (O_TMPFILE) can be made.
+    pub unnamed_files: bool,
+    /// Two names can be exchanged in one step.
+    pub exchange: bool,
+    /// One barrier makes all earlier changes durable.
+    pub shared_barrier: bool,
+    /// The effective way to durability, in words, for the start message.
+    pub durability: &'static str,
+}
+
+/// What a publication does for durability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// Nothing of its own: data is pushed, the shared barrier does the rest.
+    Barrier,
+    /// The file before it is named, then its directory and every ancestor that was made, deepest first.
+    Each,
+    /// Nothing at all (`durability = relaxed`).
+    Never,
+}
+
+/// Why a directory cannot be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeError {
+    /// The directory itself cannot be opened.
+    Open(Errno),
+    /// Our own directory in it cannot be made or written.
+    OwnDirectory(Errno),
+    /// Another server serves this directory.
+    InUse,
+    /// The filesystem has no user extended attributes, where an object's metadata lives.
+    NoAttributes(Errno),
+    /// The directory folds case: two keys would be one file.
+    FoldsCase,
+    /// The barrier's thread could not be started.
+    Thread,
+}
+
+impl Volume {
+    /// Opens `directory` for serving: takes its lock, probes it, sweeps what an earlier process left.
+    pub fn open(directory: &[u8], durability: Durability) -> Result<Self, VolumeError> {
+        let root = sys::path::open_root(directory).map_err(VolumeError::Open)?;
+        if sys::stat::folds_case(&root).unwrap_or(false) {
+            return Err(VolumeError::FoldsCase);
+        }
+        let own = ensure_directory(&root, OWN_DIRECTORY)?;
+        let locks = ensure_directory(&own, b"locks")?;
+        let instance = open_or_create(&locks, b"instance").map_err(VolumeError::OwnDirectory)?;
+        if !sys::lock::try_exclusive(&instance).map_err(VolumeError::OwnDirectory)? {
+            return Err(VolumeError::InUse);
+        }
+        let staging = ensure_directory(&own, b"staging")?;
+        super::sweep::remove_all(&staging);
+        let (uploads, spill) = (ensure_directory(&own, b"uploads")?, ensure_directory(&own, b"spill")?);
+        let mut facts = probe(&root, &staging)?;
+        let sync = match durability {
+            Durability::Acked if facts.shared_barrier => Sync::Barrier,
+            Durability::Acked | Durability::Strict => Sync::Each,
+            Durability::Relaxed => Sync::Never,
+        };
+        facts.durability = match (durability, sync) {
+            (Durability::Acked, Sync::Barrier) => "acked (one barrier shared by all changes before it)",
+            (Durability::Acked, _) => "acked (each file and directory synced: this filesystem has no shared journal)",
+            (Durability::Strict, _) => "strict (each file and directory synced)",
+            (Durability::Relaxed, _) => "RELAXED: an acknowledged change may be lost at a power cut",
+        };
+        let method = if sync == Sync::Barrier { Method::ChangedDirectory } else { Method::Nothing };
+        let barrier = Barrier::start(own, method).map_err(|_| VolumeError::Thread)?;
+        Ok(Self {
+            root,
+            staging,
+            uploads,
+            spill,
+            locks: KeyLocks::new(),
+            barrier,
+            snapshots: Snapshots::default(),
+            sync,
+            facts,
+            next_name: AtomicU64::new(0),
+            _instance: instance,
+        })
+    }
+
+    /// What was found out at start.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The barrier that every acknowledged change waits for.
+    pub fn barrier(&self) -> &Barrier {
+        &self.barrier
+    }
+
+    /// Whether changes can be acknowledged: false after a failed fsync.
+    pub fn takes_changes(&self) -> bool {
+        !self.barrier.has_failed()
+    }
+
+    pub(super) fn sync(&self) -> Sync {
+        self.sync
+    }
+
+    /// A name that no other temporary of this process has. Fixed in length, so that a key of 255 bytes can be overwritten.
+    pub(super) fn temporary_name(&self) -> Vec<u8> {
+        format!("{:016x}", self.next_name.fetch_add(1, Ordering::Relaxed)).into_bytes()
+    }
+}
+
+fn ensure_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, VolumeError> {
+    match sys::path::mkdir(parent, name, 0o700) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(VolumeError::OwnDirectory(errno)),
+    }
+    sys::path::open_dir(parent, name, Symlinks::Deny).map_err(VolumeError::OwnDirectory)
+}
+
+fn open_or_create(dir: &OwnedFd, name: &[u8]) -> sys::Result<OwnedFd> {
+    sys::path::open(dir, name, OpenFlags::CREATE | OpenFlags::RDWR, 0o600, Symlinks::Deny)
+}
+
+/// Tries everything that the server relies on, on a file of its own.
+fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
+    let kind = filesystem::of(root).map_err(VolumeError::Open)?.kind;
+    let unnamed_files = sys::path::open_unnamed(staging, b"", 0o600, false, Symlinks::Deny).is_ok();
+    let name = b"probe".as_slice();
+    let file = sys::path::create_new(staging, name, 0o600, false).map_err(VolumeError::OwnDirectory)?;
+    let attribute = sys::xattr::write(&file, c"user.sluice.probe", b"1");
+    let direct = probe_direct(staging, name, &file);
+    let exchange = sys::path::mkdir(staging, b"probe-2", 0o700).is_ok()
+        && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
+    super::sweep::remove_all(staging);
+    attribute.map_err(VolumeError::NoAttributes)?;
+    let shared_barrier = has_one_journal(kind, root);
+    Ok(Facts { filesystem: kind.name(), direct, unnamed_files, exchange, shared_barrier, durability: "" })
+}
+
+/// The alignment for O_DIRECT, if a file here can be opened that way.
+fn probe_direct(staging: &OwnedFd, name: &[u8], file: &OwnedFd) -> Option<DirectAlign> {
+    sys::path::open(staging, name, OpenFlags::RDWR | OpenFlags::DIRECT, 0, Symlinks::Deny).ok()?;
+    let align = sys::stat::direct_align(file).ok().flatten();
+    // Filesystems that do not say (JuiceFS, older kernels) take 4,096 bytes.
+    Some(align.unwrap_or(DirectAlign { memory: 4096, offset: 4096 }))
+}
+
+/// Whether one fsync of a changed directory makes durable everything that was published before it: ext4 with a journal, and
+/// XFS without a realtime device (DESIGN §5). Anything that cannot be established counts as no.
+fn has_one_journal(kind: FileSystemKind, root: &OwnedFd) -> bool {
+    let Some(mount) = Mount::of(root) else { return false };
+    match kind {
+        FileSystemKind::Ext if mount.filesystem == "ext4" => {
+            let device = mount.source.rsplit('/').next().unwrap_or_default();
+            // ext4 answers `<none>` where it has no journal.
+            let journal = std::fs::read_to_string(format!("/sys/fs/ext4/{device}/journal_task"));
+            journal.is_ok_and(|task| task.trim().parse::<u32>().is_ok())
+        }
+        FileSystemKind::Xfs => !mount.options.contains("rtdev="),
+        _ => false,
+    }
+}
+
+/// The mount that a directory lies on, from /proc/self/mountinfo.
+struct Mount {
+    filesystem: String,
+    source: String,
+    options: String,
+}
+
+impl Mount {
+    fn of(root: &OwnedFd) -> Option<Self> {
+        let device = sys::stat::of(root).ok()?.device;
+        let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+        let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        // proc(5): ID parent major:minor root mount-point options ... - type source super-options
+        table.lines().find_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            if left.split(' ').nth(2)? != wanted {
+                return None;
+            }
+            let mut fields = right.split(' ');
+            let (filesystem, source) = (fields.next()?.to_owned(), fields.next()?.to_owned());
+            Some(Self { filesystem, source, options: fields.next().unwrap_or_default().to_owned() })
+        })
+    }
+}
+
+impl VolumeError {
+    /// Cause and remedy, for the operator.
+    pub fn advice(self) -> String {
+        match self {
+            Self::Open(errno) => format!("the directory cannot be opened ({errno}): name an existing directory that this user may read"),
+            Self::OwnDirectory(errno) => {
+                format!("`.sluice` in the served directory cannot be made or written ({errno}): the server's user needs write permission there")
+            }
+            Self::InUse => "another sluice serves this directory: stop it first, or serve another directory".into(),
+            Self::NoAttributes(errno) => format!(
+                "the filesystem has no user extended attributes ({errno}), where an object's metadata is kept: mount it with user_xattr, or use ext4 or XFS"
+            ),
+            Self::FoldsCase => "the directory ignores case (chattr +F): two keys would be one file; serve a directory without casefold".into(),
+            Self::Thread => "a thread could not be started: raise the limit on processes (ulimit -u)".into(),
+        }
+    }
+
+    /// Whether the filesystem itself is broken or full rather than misconfigured.
+    pub fn cause(self) -> Option<Cause> {
+        match self {
+            Self::Open(errno) | Self::OwnDirectory(errno) | Self::NoAttributes(errno) => Some(sys::errno::cause(errno)),
+            Self::InUse | Self::FoldsCase | Self::Thread => None,
+        }
+    }
+}
