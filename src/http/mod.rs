@@ -1,1 +1,23 @@
-//! (stub)
+//! What was asked, and how is it framed? The request head as offsets into the caller's buffer, without allocation; the
+//! framing of its body; ranges, conditionals, and the bytes of an answer's head.
+//!
+//! Imports `limits` and `base`. Pure: no I/O, time is an argument.
+//!
+//! Limits: `HEAD_SIZE_MAX` bytes a head, `TARGET_SIZE_MAX` bytes a target, `HEADER_COUNT_MAX` fields, `QUERY_COUNT_MAX`
+//! parameters. Whatever two parsers could read differently is refused here, once, while the head is parsed: a `Head` that
+//! exists has exactly one reading, so that nothing behind it has to check framing again.
+
+pub mod conditional;
+mod framing;
+mod head;
+mod range;
+mod request;
+mod response;
+mod target;
+
+pub use framing::Framing;
+pub use head::{Head, HeadError, Parsed, Version, parse};
+pub use range::{Range, select};
+pub use request::{Headers, Request};
+pub use response::{CONTINUE, DateCache, end_head, reason, write_header, write_header_number, write_status};
+pub use target::{QueryPairs, decode_query, query_pairs};
