@@ -1,1 +1,72 @@
-//! (stub)
+//! Where does an object live? Keys and paths, the record beside the data, staging and commit, opening, listing, multipart
+//! uploads, and what a dead process left. Everything here is synchronous and may block: it runs on helper threads, except
+//! `object::open_cached`, which answers only what needs no waiting.
+//!
+//! Imports `sys`, `limits`, `base`, `config`, `digest`. Knows no HTTP, no XML, no S3 codes. Limits: temporaries of this process
+//! live in `.sluice/staging` and vanish with it; locks by key hash; snapshots of directories up to a bound.
+//!
+//! The life of an object: `stage` makes a file without a name, the caller fills it, `commit` writes the record and
+//! publishes it under the key's lock, `barrier` says when it is durable. `object` opens, `delete` removes.
+
+pub mod barrier;
+pub mod bucket;
+pub mod commit;
+pub mod delete;
+pub mod key;
+pub mod list;
+pub mod locks;
+pub mod object;
+pub mod record;
+pub mod stage;
+mod sweep;
+mod tree;
+pub mod volume;
+
+use crate::sys::{Cause, Errno, errno};
+
+pub use volume::Volume;
+
+/// Why the store refused. Small and closed; `s3::error` says what each is in S3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreError {
+    /// No such bucket.
+    NoBucket,
+    /// A bucket of that name is there already.
+    BucketExists,
+    /// The bucket still holds objects, or directories that are somebody's own.
+    BucketNotEmpty,
+    /// No such object.
+    NoObject,
+    /// The precondition does not hold for what is there now.
+    PreconditionFailed,
+    /// The bytes are not a key.
+    Key(key::KeyError),
+    /// A name on the way is a symlink, a FIFO, a device, or another filesystem: nothing of this bucket.
+    Foreign,
+    /// Other writers changed the same names again and again.
+    Contended,
+    /// The metadata does not fit beside the object on this filesystem, nor in a spill file.
+    MetadataTooLarge,
+    /// An fsync failed earlier: no change is acknowledged any more.
+    VolumeFailed,
+    /// The kernel refused.
+    Kernel(Errno),
+}
+
+impl From<Errno> for StoreError {
+    fn from(errno: Errno) -> Self {
+        match errno::cause(errno) {
+            Cause::Escapes => Self::Foreign,
+            _ => Self::Kernel(errno),
+        }
+    }
+}
+
+impl From<key::KeyError> for StoreError {
+    fn from(error: key::KeyError) -> Self {
+        Self::Key(error)
+    }
+}
+
+/// What the store answers.
+pub type Result<T> = std::result::Result<T, StoreError>;

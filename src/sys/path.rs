@@ -67,6 +67,11 @@ pub fn open_root(path: &[u8]) -> Result<OwnedFd> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// The same file once more, with a position and flags of its own (O_DIRECT beside a buffered descriptor).
+pub fn reopen(file: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, proc_path(file.as_fd()), flags | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Gives an open file its first or another name. EEXIST when the name is taken: this decides `If-None-Match: *`.
 pub fn link(file: impl AsFd, dir: impl AsFd, name: &[u8]) -> Result<()> {
     // AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH, or since Linux 6.10 the opener's own credentials, and answers ENOENT without;

@@ -1,0 +1,111 @@
+//! Buckets: the top-level directories of the served directory with a legal bucket name.
+
+use super::barrier::Ticket;
+use super::key;
+use super::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
+use super::volume::{Sync, Volume};
+use super::{Result, StoreError};
+use crate::base::time::Timestamp;
+use crate::sys::path::Symlinks;
+use crate::sys::{self, Errno, FileKind};
+
+/// Mode of a bucket's directory, before the umask.
+const BUCKET_MODE: u32 = 0o755;
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// When it was made, as far as a directory tells: its earliest known time.
+    pub created: Timestamp,
+}
+
+/// All buckets, by name.
+pub fn list(volume: &Volume) -> Result<Vec<Bucket>> {
+    let root = sys::path::open_dir(&volume.root, b"", Symlinks::Deny)?;
+    let mut names = Vec::new();
+    let mut buffer = sys::dir::buffer(64 * 1024);
+    let _ = sys::dir::read(&root, &mut buffer, |entry| {
+        if entry.kind.is_none_or(|kind| kind == FileKind::Directory) && key::is_bucket_name(entry.name) {
+            names.push(String::from_utf8_lossy(entry.name).into_owned());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    })?;
+    names.sort_unstable();
+    Ok(names.into_iter().filter_map(|name| describe(volume, &name)).collect())
+}
+
+/// One bucket.
+pub fn head(volume: &Volume, name: &str) -> Result<Bucket> {
+    if !key::is_bucket_name(name.as_bytes()) {
+        return Err(StoreError::NoBucket);
+    }
+    describe(volume, name).ok_or(StoreError::NoBucket)
+}
+
+fn describe(volume: &Volume, name: &str) -> Option<Bucket> {
+    let stat = sys::stat::at(&volume.root, name.as_bytes()).ok()?;
+    if stat.kind != FileKind::Directory {
+        return None;
+    }
+    let nanoseconds = stat.mtime_ns.min(stat.ctime_ns);
+    let created = Timestamp {
+        seconds: nanoseconds.div_euclid(1_000_000_000),
+        nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32,
+    };
+    Some(Bucket { name: name.to_owned(), created })
+}
+
+/// Makes a bucket. The name was checked by the caller.
+pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Err(StoreError::BucketExists),
+        Err(errno) => return Err(errno.into()),
+    }
+    let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
+    sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
+    sync_root(volume)?;
+    Ok(volume.barrier.published())
+}
+
+/// The ticket for "it is there already": what was seen must be durable too.
+pub fn observed(volume: &Volume) -> Ticket {
+    volume.barrier.observed()
+}
+
+/// Removes an empty bucket. Empty directories in it that are somebody's own keep it.
+pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    head(volume, name)?;
+    match sys::path::rmdir(&volume.root, name.as_bytes()) {
+        Ok(()) => {}
+        Err(Errno::NOTEMPTY | Errno::EXIST) => return Err(StoreError::BucketNotEmpty),
+        Err(Errno::NOENT) => return Err(StoreError::NoBucket),
+        Err(errno) => return Err(errno.into()),
+    }
+    sync_root(volume)?;
+    Ok(volume.barrier.published())
+}
+
+/// `NoObject` in a bucket that is not there is `NoBucket`.
+pub(super) fn or_no_bucket(volume: &Volume, bucket: &str, error: StoreError) -> StoreError {
+    match error {
+        StoreError::NoObject if !super::commit::bucket_exists(volume, bucket) => StoreError::NoBucket,
+        error => error,
+    }
+}
+
+fn sync_root(volume: &Volume) -> Result<()> {
+    if volume.sync() == Sync::Each && sys::file::sync(&volume.root).is_err() {
+        volume.barrier.fail();
+        return Err(StoreError::VolumeFailed);
+    }
+    Ok(())
+}

@@ -1,0 +1,367 @@
+//! From a filled file to an object (DESIGN §5): everything about it goes onto the file first, then the name, under the
+//! key's lock, with the precondition decided there; then, outside, the barrier.
+
+use std::os::fd::OwnedFd;
+
+use super::barrier::Ticket;
+use super::key::{self, Location};
+use super::object::{self, State};
+use super::record::{Encoded, EXTENDED_NAME, Record, SUMMARY_NAME};
+use super::stage::{Staged, Temporary};
+use super::tree::{self, Obstacle, Parents};
+use super::volume::{Sync, Volume};
+use super::{Result, StoreError};
+use crate::base::hex;
+use crate::digest::Sha256;
+use crate::limits::{EXTENDED_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
+use crate::sys::path::Symlinks;
+use crate::sys::{self, Errno, FileKind};
+
+/// Decides, under the key's lock, whether a change may happen, by what is there now (`None`: nothing).
+pub type Condition = Box<dyn Fn(Option<&State>) -> bool + Send>;
+
+/// A filled file on its way to becoming an object.
+pub struct Upload {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// The file.
+    pub staged: Staged,
+    /// Bytes of the object. The file may be longer by padding.
+    pub size: u64,
+    /// The end of the object that has no aligned length, and its offset: written through the page cache.
+    pub tail: Option<(u64, Vec<u8>)>,
+    /// Everything to be remembered; size and mtime are filled in here.
+    pub record: Record,
+    /// The precondition, if there is one.
+    pub condition: Option<Condition>,
+}
+
+/// A published object.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// What to wait for before it is acknowledged.
+    pub ticket: Ticket,
+    /// Its record, complete.
+    pub record: Record,
+}
+
+/// Publishes an object, or replaces the one that is there.
+pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    let Upload { bucket, key, staged, size, tail, mut record, condition } = upload;
+    let location = key::locate(&key)?;
+    if location.is_directory_object && size == 0 {
+        return publish_directory_object(volume, &bucket, &key, &location, record, condition);
+    }
+    finish_data(volume, &staged, size, tail)?;
+    seal(volume, &staged.file, size, &mut record)?;
+    let target = if location.is_directory_object { Target::BodyInside } else { Target::Name };
+    publish(volume, &bucket, &key, &location, &staged, target, condition.as_ref())?;
+    Ok(Published { ticket: volume.barrier.published(), record })
+}
+
+/// The last bytes, the exact length, and no dirty page left: a name given to a file with dirty pages could survive a power
+/// cut that its bytes do not.
+fn finish_data(volume: &Volume, staged: &Staged, size: u64, tail: Option<(u64, Vec<u8>)>) -> Result<()> {
+    if let Some((offset, bytes)) = tail {
+        if staged.is_direct {
+            sys::file::set_direct(&staged.file, false)?;
+        }
+        sys::file::write_all_at(&staged.file, &bytes, offset)?;
+    }
+    let stat = sys::stat::of(&staged.file)?;
+    if stat.size != size {
+        sys::space::truncate(&staged.file, size)?;
+    }
+    match volume.sync() {
+        Sync::Barrier => sys::file::write_back(&staged.file)?,
+        Sync::Each | Sync::Never => {}
+    }
+    Ok(())
+}
+
+/// The record onto the file. mtime is set first and read back, since the filesystem may keep less than nanoseconds; writing
+/// an attribute does not change it.
+pub(super) fn seal(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<()> {
+    sys::path::set_mtime(file, sys::clock::realtime_ns())?;
+    let stat = sys::stat::of(file)?;
+    assert_eq!(stat.size, size, "a file of another length than its object is never published");
+    (record.size, record.mtime_ns) = (size, stat.mtime_ns);
+    write_record(volume, file, &record.encode())?;
+    if volume.sync() == Sync::Each && sys::file::sync(file).is_err() {
+        volume.barrier.fail();
+        return Err(StoreError::VolumeFailed);
+    }
+    Ok(())
+}
+
+/// Both attributes; the extended one in a spill file when it does not fit beside the inode.
+fn write_record(volume: &Volume, file: &OwnedFd, encoded: &Encoded) -> Result<()> {
+    let Some(extended) = &encoded.extended else {
+        return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?);
+    };
+    if extended.len() <= EXTENDED_INLINE_SIZE_MAX {
+        match sys::xattr::write(file, EXTENDED_NAME, extended) {
+            Ok(()) => return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?),
+            // ext4 has one block for all attributes of a file: of 1 KiB on small images.
+            Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let name = spill(volume, extended)?;
+    sys::xattr::write(file, EXTENDED_NAME, &name)?;
+    Ok(sys::xattr::write(file, SUMMARY_NAME, &encoded.summary_spilled())?)
+}
+
+/// Writes an immutable file named by its SHA-256, unless it is there already.
+fn spill(volume: &Volume, bytes: &[u8]) -> Result<[u8; 32]> {
+    let digest = Sha256::of(bytes);
+    let name = hex::encode(&digest);
+    if sys::stat::at(&volume.spill, name.as_bytes()).is_ok() {
+        return Ok(digest);
+    }
+    let temporary = Temporary::new(volume)?;
+    let file = sys::path::create_new(temporary.directory(), temporary.name(), 0o600, false)?;
+    sys::file::write_all_at(&file, bytes, 0)?;
+    match volume.sync() {
+        Sync::Barrier => sys::file::write_back(&file)?,
+        Sync::Each => sys::file::sync(&file)?,
+        Sync::Never => {}
+    }
+    match sys::path::rename_new(temporary.directory(), temporary.name(), &volume.spill, name.as_bytes()) {
+        // The same bytes from another writer.
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    if volume.sync() == Sync::Each {
+        sys::file::sync(&volume.spill)?;
+    }
+    Ok(digest)
+}
+
+/// Which name the file gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// The location's own; inside it when that is a directory.
+    Name,
+    /// The body of a directory object.
+    BodyInside,
+}
+
+/// How one attempt to publish ended.
+enum Attempt {
+    Done,
+    /// Other names changed meanwhile: start again.
+    Again,
+    /// This object, at a path relative to the bucket, has to become a directory first.
+    Convert(Vec<u8>),
+}
+
+fn publish(
+    volume: &Volume,
+    bucket: &str,
+    key: &[u8],
+    location: &Location,
+    staged: &Staged,
+    target: Target,
+    condition: Option<&Condition>,
+) -> Result<()> {
+    for _ in 0..PUBLISH_ATTEMPTS_MAX {
+        let guard = volume.locks.lock(bucket, key);
+        if let Some(condition) = condition
+            && !condition(current(volume, bucket, key)?.as_ref())
+        {
+            return Err(StoreError::PreconditionFailed);
+        }
+        let attempt = match target {
+            Target::Name => publish_name(volume, bucket, location, staged, condition.is_some())?,
+            Target::BodyInside => publish_body(volume, bucket, location, staged)?,
+        };
+        match attempt {
+            Attempt::Done => return Ok(()),
+            Attempt::Again => {}
+            Attempt::Convert(path) => {
+                // Both keys' locks, in their common order, so ours is let go of first.
+                drop(guard);
+                convert(volume, bucket, key, &path)?;
+            }
+        }
+    }
+    Err(StoreError::Contended)
+}
+
+fn convert(volume: &Volume, bucket: &str, key: &[u8], path: &[u8]) -> Result<()> {
+    let other = key::key_of(path, false).ok_or(StoreError::Foreign)?;
+    let _guard = volume.locks.lock_both(bucket, key, &other);
+    tree::convert_to_directory(volume, bucket, path)
+}
+
+/// What is at a key now, for a precondition.
+pub(super) fn current(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Option<State>> {
+    match object::open(volume, bucket, key) {
+        Ok(object) => Ok(Some(object.state)),
+        Err(StoreError::NoObject) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn publish_name(volume: &Volume, bucket: &str, location: &Location, staged: &Staged, conditional: bool) -> Result<Attempt> {
+    let parents = match tree::parents(volume, bucket, location.parent()) {
+        Ok(parents) => parents,
+        Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
+        // A directory on the way was pruned between two steps.
+        Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
+        Err(Obstacle::Error(error)) => return Err(error),
+    };
+    let attempt = place(volume, staged, &parents, location.name(), conditional)?;
+    if let Attempt::Convert(_) = attempt {
+        // The name is a directory: the object lives inside it.
+        let inside = match tree::parents(volume, bucket, &location.path) {
+            Ok(inside) => inside,
+            Err(_) => return Ok(Attempt::Again),
+        };
+        return match place(volume, staged, &inside, key::OBJECT_OF_DIRECTORY, conditional)? {
+            Attempt::Convert(_) => Err(StoreError::Foreign),
+            attempt => Ok(attempt),
+        };
+    }
+    Ok(attempt)
+}
+
+fn publish_body(volume: &Volume, bucket: &str, location: &Location, staged: &Staged) -> Result<Attempt> {
+    let inside = match tree::parents(volume, bucket, &location.path) {
+        Ok(inside) => inside,
+        Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
+        Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
+        Err(Obstacle::Error(error)) => return Err(error),
+    };
+    let attempt = place(volume, staged, &inside, key::BODY_OF_DIRECTORY, false)?;
+    if matches!(attempt, Attempt::Done) {
+        // The body carries the record now.
+        sys::xattr::remove(&inside.directory, SUMMARY_NAME)?;
+    }
+    Ok(attempt)
+}
+
+/// Gives the file its name in `parents`. `Convert` here says only that a directory has that name.
+fn place(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], conditional: bool) -> Result<Attempt> {
+    let directory = &parents.directory;
+    let linked = match &staged.name {
+        None => sys::path::link(&staged.file, directory, name),
+        Some(temporary) => sys::path::rename_new(temporary.directory(), temporary.name(), directory, name),
+    };
+    match linked {
+        Ok(()) => {}
+        Err(Errno::EXIST) => match sys::stat::at(directory, name) {
+            Ok(stat) if stat.kind == FileKind::Directory => return Ok(Attempt::Convert(Vec::new())),
+            Ok(stat) if stat.kind == FileKind::Regular => {
+                inherit(&staged.file, directory, name, &stat)?;
+                if let Some(attempt) = replace(volume, staged, directory, name)? {
+                    return Ok(attempt);
+                }
+            }
+            Ok(_) => return Err(StoreError::Foreign),
+            Err(Errno::NOENT) => return Ok(Attempt::Again),
+            Err(errno) => return Err(errno.into()),
+        },
+        Err(Errno::NOENT) => return Ok(Attempt::Again),
+        Err(errno) => return Err(errno.into()),
+    }
+    // With a precondition that looked at nothing, EEXIST above has already sent a POSIX-made file to `replace`; the look
+    // under the lock and this link are one step for every S3 writer.
+    let _ = conditional;
+    parents.sync(volume)?;
+    Ok(Attempt::Done)
+}
+
+/// Puts the file in the place of another, in one step of the name. `Some`: start again.
+fn replace(volume: &Volume, staged: &Staged, directory: &OwnedFd, name: &[u8]) -> Result<Option<Attempt>> {
+    let own;
+    let temporary = match &staged.name {
+        Some(temporary) => temporary,
+        None => {
+            own = Temporary::new(volume)?;
+            sys::path::link(&staged.file, own.directory(), own.name())?;
+            &own
+        }
+    };
+    match sys::path::rename(temporary.directory(), temporary.name(), directory, name) {
+        Ok(()) => Ok(None),
+        Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => Ok(Some(Attempt::Again)),
+        Err(Errno::NOENT) => Ok(Some(Attempt::Again)),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// An overwrite keeps owner, group, permission bits and POSIX ACL of the file it replaces, and drops setuid, setgid and
+/// capabilities. An ordinary user may not give files away: then the file is its own.
+fn inherit(file: &OwnedFd, directory: &OwnedFd, name: &[u8], old: &sys::FileStat) -> Result<()> {
+    let new = sys::stat::of(file)?;
+    if (new.uid, new.gid) != (old.uid, old.gid) {
+        match sys::file::set_owner(file, old.uid, old.gid) {
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    if new.mode & 0o7777 != old.mode & 0o777 {
+        sys::file::set_mode(file, old.mode & 0o777)?;
+    }
+    let mut acl = [0; ACL_SIZE_MAX];
+    if let Ok(Some(size)) = sys::xattr::read_at(directory, name, c"system.posix_acl_access", &mut acl) {
+        match sys::xattr::write(file, c"system.posix_acl_access", &acl[..size]) {
+            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a POSIX ACL of some 120 entries; a longer one is not carried over.
+const ACL_SIZE_MAX: usize = 1024;
+
+/// `dir/` without a body: a record on the directory, and no file.
+fn publish_directory_object(
+    volume: &Volume,
+    bucket: &str,
+    key: &[u8],
+    location: &Location,
+    mut record: Record,
+    condition: Option<Condition>,
+) -> Result<Published> {
+    for _ in 0..PUBLISH_ATTEMPTS_MAX {
+        let guard = volume.locks.lock(bucket, key);
+        if let Some(condition) = &condition
+            && !condition(current(volume, bucket, key)?.as_ref())
+        {
+            return Err(StoreError::PreconditionFailed);
+        }
+        let parents = match tree::parents(volume, bucket, &location.path) {
+            Ok(parents) => parents,
+            Err(Obstacle::File { path }) => {
+                drop(guard);
+                convert(volume, bucket, key, &path)?;
+                continue;
+            }
+            Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => continue,
+            Err(Obstacle::Error(error)) => return Err(error),
+        };
+        (record.size, record.mtime_ns) = (0, sys::clock::realtime_ns());
+        write_record(volume, &parents.directory, &record.encode())?;
+        match sys::path::unlink(&parents.directory, key::BODY_OF_DIRECTORY) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        parents.sync(volume)?;
+        return Ok(Published { ticket: volume.barrier.published(), record });
+    }
+    Err(StoreError::Contended)
+}
+
+/// Opens the bucket's directory, to tell a missing bucket from a missing key.
+pub(super) fn bucket_exists(volume: &Volume, bucket: &str) -> bool {
+    sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny).is_ok()
+}

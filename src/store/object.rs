@@ -1,0 +1,195 @@
+//! An object, opened: descriptor, stat and record in one visit, so that they belong together whatever happens to the name
+//! afterwards.
+
+use std::os::fd::OwnedFd;
+
+use super::key::{self, Location};
+use super::record::{EXTENDED_NAME, Record, SUMMARY_NAME, Summary};
+use super::volume::Volume;
+use super::{Result, StoreError};
+use crate::base::hex;
+use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX, YOUNG_FILE_NS};
+use crate::sys::path::{OpenFlags, Symlinks};
+use crate::sys::{self, Errno, FileKind, FileStat};
+
+/// An open object.
+#[derive(Debug)]
+pub struct Object {
+    /// The file with its bytes; for an explicit `dir/` without a body, the directory itself.
+    pub file: OwnedFd,
+    /// What the object is.
+    pub state: State,
+}
+
+/// What an object is at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The file's facts.
+    pub stat: FileStat,
+    /// The record; `None` when the file was not written by us, or was changed since.
+    pub record: Option<Record>,
+    /// Bytes of the object: the file's, or none for a directory object.
+    pub size: u64,
+    /// The file is younger than the clock's grain, so an edit in the same tick would not show in its times.
+    pub is_young: bool,
+}
+
+/// What `open_cached` found without waiting.
+#[derive(Debug)]
+pub enum Cached {
+    /// The object.
+    Found(Object),
+    /// Only a call that may block can say.
+    Unknown,
+}
+
+/// How names are opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Cached,
+    Blocking,
+}
+
+/// Opens the object of `key`, waiting for the filesystem where that is needed.
+pub fn open(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Object> {
+    let location = key::locate(key)?;
+    // A conversion (`a` becomes a directory beside `a/b`) can fall between the two looks of `find`: one more look sees it.
+    match find(volume, bucket, &location, Way::Blocking) {
+        Err(StoreError::NoObject) => find(volume, bucket, &location, Way::Blocking),
+        found => found,
+    }
+    .map_err(|error| super::bucket::or_no_bucket(volume, bucket, error))
+}
+
+/// Opens the object of `key` if everything about it is in memory. Misses are answered by `open`, which may look twice.
+pub fn open_cached(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Cached> {
+    let location = key::locate(key)?;
+    match find(volume, bucket, &location, Way::Cached) {
+        Ok(object) => Ok(Cached::Found(object)),
+        Err(_) => Ok(Cached::Unknown),
+    }
+}
+
+/// The file opened once more with O_DIRECT; `None` where the filesystem refuses it.
+pub fn open_direct(volume: &Volume, object: &Object) -> Option<OwnedFd> {
+    volume.facts().direct?;
+    sys::path::reopen(&object.file, OpenFlags::RDONLY | OpenFlags::DIRECT).ok()
+}
+
+/// Whether the file is still the one that `state` describes: its bytes were not changed in place since.
+pub fn is_unchanged(file: &OwnedFd, state: &State) -> bool {
+    sys::stat::of(file).is_ok_and(|now| now.size == state.stat.size && now.mtime_ns == state.stat.mtime_ns)
+}
+
+fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<Object> {
+    let path = [bucket.as_bytes(), b"/", &location.path].concat();
+    if location.is_directory_object {
+        return find_directory_object(volume, &path, way);
+    }
+    let file = open_file(volume, &path, way)?;
+    let stat = sys::stat::of(&file)?;
+    match stat.kind {
+        FileKind::Regular => describe(volume, file, stat),
+        // `a` beside `a/b`: the object lives inside.
+        FileKind::Directory => {
+            let inside = open_file(volume, &[&path, &b"/"[..], key::OBJECT_OF_DIRECTORY].concat(), way)?;
+            let stat = sys::stat::of(&inside)?;
+            if stat.kind != FileKind::Regular {
+                return Err(StoreError::NoObject);
+            }
+            describe(volume, inside, stat)
+        }
+        FileKind::Symlink | FileKind::Other => Err(StoreError::NoObject),
+    }
+}
+
+/// `dir/`: a body inside, or a record on the directory itself.
+fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Object> {
+    match open_file(volume, &[path, b"/", key::BODY_OF_DIRECTORY].concat(), way) {
+        Ok(body) => {
+            let stat = sys::stat::of(&body)?;
+            if stat.kind == FileKind::Regular {
+                return describe(volume, body, stat);
+            }
+        }
+        Err(StoreError::NoObject) => {}
+        Err(error) => return Err(error),
+    }
+    let directory = open_file(volume, path, way)?;
+    let stat = sys::stat::of(&directory)?;
+    if stat.kind != FileKind::Directory {
+        return Err(StoreError::NoObject);
+    }
+    let Some(summary) = read_summary(&directory)? else { return Err(StoreError::NoObject) };
+    let record = read_record(volume, &directory, &summary)?;
+    // The record of a directory is not bound to its mtime, which every file made inside changes.
+    let is_young = false;
+    Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0, is_young } })
+}
+
+fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
+    // O_NONBLOCK: a FIFO must not hold us; its kind is looked at afterwards. O_NOATIME needs ownership, so it is not asked.
+    let flags = OpenFlags::RDONLY | OpenFlags::NONBLOCK | OpenFlags::NOCTTY;
+    let opened = match way {
+        Way::Cached => sys::path::open_cached(&volume.root, path, flags, Symlinks::Deny),
+        Way::Blocking => sys::path::open(&volume.root, path, flags, 0, Symlinks::Deny),
+    };
+    opened.map_err(|errno| match errno {
+        // ENXIO: a socket, or a device without a driver.
+        errno if sys::errno::is_gone(errno) || errno == Errno::NXIO || errno == Errno::NAMETOOLONG => StoreError::NoObject,
+        errno => StoreError::Kernel(errno),
+    })
+}
+
+fn describe(volume: &Volume, file: OwnedFd, stat: FileStat) -> Result<Object> {
+    let state = state_of(volume, &file, stat)?;
+    Ok(Object { file, state })
+}
+
+/// What the object in `file` is, with its record if that is still true.
+pub(super) fn state_of(volume: &Volume, file: &OwnedFd, stat: FileStat) -> Result<State> {
+    let record = match read_summary(file)? {
+        Some(summary) if summary.is_truthful(&stat) => Some(read_record(volume, file, &summary)?),
+        _ => None,
+    };
+    let is_young = record.is_none() && sys::clock::realtime_ns() - stat.mtime_ns.max(stat.ctime_ns) < YOUNG_FILE_NS;
+    Ok(State { size: stat.size, stat, record, is_young })
+}
+
+/// The summary, when there is one that we understand. Any POSIX user can write nonsense there: that is no record.
+fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
+    let mut buffer = [0; RECORD_SIZE_MAX];
+    match sys::xattr::read(file, SUMMARY_NAME, &mut buffer) {
+        Ok(Some(size)) => Ok(Summary::decode(&buffer[..size]).ok()),
+        Ok(None) | Err(Errno::RANGE | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn read_record(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Record> {
+    let extended = if summary.has_extended { read_extended(volume, file, summary)? } else { None };
+    let whole = Record::from_summary(summary, extended.as_deref());
+    // Nonsense in the extended record voids that record, never the object.
+    Ok(whole.or_else(|_| Record::from_summary(summary, None)).unwrap_or_else(|_| Record::new(summary.size, summary.mtime_ns, summary.etag)))
+}
+
+fn read_extended(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Option<Vec<u8>>> {
+    let value = match sys::xattr::read_vec(file, EXTENDED_NAME, EXTENDED_RECORD_SIZE_MAX) {
+        Ok(Some(value)) => value,
+        Ok(None) | Err(Errno::TOOBIG) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    if !summary.is_spilled {
+        return Ok(Some(value));
+    }
+    let Ok(name) = <[u8; 32]>::try_from(value.as_slice()) else { return Ok(None) };
+    match sys::path::open_read(&volume.spill, hex::encode(&name).as_bytes(), Symlinks::Deny) {
+        Ok(spill) => {
+            let mut bytes = vec![0; EXTENDED_RECORD_SIZE_MAX];
+            let size = sys::file::read_full_at(&spill, &mut bytes, 0)?;
+            bytes.truncate(size);
+            Ok(Some(bytes))
+        }
+        Err(_) => Ok(None),
+    }
+}

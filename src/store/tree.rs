@@ -1,0 +1,185 @@
+//! Directories on the way to an object: made when a PUT needs them and marked as ours, removed when a DELETE leaves them
+//! empty and they are ours, and a file turned into a directory when `a/b` comes to stand beside `a`.
+
+use std::os::fd::OwnedFd;
+
+use super::key::OBJECT_OF_DIRECTORY;
+use super::record::{self, DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME, SUMMARY_NAME};
+use super::volume::{Sync, Volume};
+use super::{Result, StoreError};
+use crate::limits::RECORD_SIZE_MAX;
+use crate::sys::path::Symlinks;
+use crate::sys::{self, Errno, FileKind};
+
+/// Mode of directories that a PUT makes, before the umask and a default ACL.
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// A directory in which to publish, and those on the way to it that had to be made.
+pub(super) struct Parents {
+    pub(super) directory: OwnedFd,
+    /// For filesystems without a shared barrier: directories whose entries changed, the deepest last.
+    changed: Vec<OwnedFd>,
+}
+
+/// What stands in the way of a directory.
+pub(super) enum Obstacle {
+    /// The file of another key, which has to become a directory first. The path is relative to the bucket.
+    File { path: Vec<u8> },
+    /// Anything else.
+    Error(StoreError),
+}
+
+impl<E: Into<StoreError>> From<E> for Obstacle {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// Opens the directory `path` of a bucket, making what is missing.
+pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result::Result<Parents, Obstacle> {
+    let full = if path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", path].concat() };
+    match sys::path::open_dir(&volume.root, &full, Symlinks::Deny) {
+        Ok(directory) => return Ok(Parents { directory, changed: Vec::new() }),
+        Err(Errno::NOENT | Errno::NOTDIR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let bucket = sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny).map_err(|_| StoreError::NoBucket)?;
+    let mut parents = Parents { directory: bucket, changed: Vec::new() };
+    let mut walked = 0;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        walked += name.len() + usize::from(walked > 0);
+        match sys::path::open_dir(&parents.directory, name, Symlinks::Deny) {
+            Ok(directory) => parents.directory = directory,
+            Err(Errno::NOENT) => parents.make(volume, name)?,
+            Err(Errno::NOTDIR) => return Err(obstacle(&parents.directory, name, &path[..walked])),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(parents)
+}
+
+/// A file in the way can become a directory; anything else is nobody's object and stays.
+fn obstacle(directory: &OwnedFd, name: &[u8], path: &[u8]) -> Obstacle {
+    match sys::stat::at(directory, name) {
+        Ok(stat) if stat.kind == FileKind::Regular => Obstacle::File { path: path.to_vec() },
+        Ok(stat) if stat.kind == FileKind::Directory => Obstacle::Error(StoreError::Contended),
+        Ok(_) => Obstacle::Error(StoreError::Foreign),
+        Err(errno) => errno.into(),
+    }
+}
+
+impl Parents {
+    fn make(&mut self, volume: &Volume, name: &[u8]) -> Result<()> {
+        let made = match sys::path::mkdir(&self.directory, name, DIRECTORY_MODE) {
+            Ok(()) => true,
+            // Another PUT was faster.
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(errno.into()),
+        };
+        let directory = sys::path::open_dir(&self.directory, name, Symlinks::Deny)?;
+        if made {
+            sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
+        }
+        let parent = std::mem::replace(&mut self.directory, directory);
+        if volume.sync() == Sync::Each {
+            self.changed.push(parent);
+        }
+        Ok(())
+    }
+
+    /// Syncs the directory and those above it that changed, deepest first, where no shared barrier does it.
+    pub(super) fn sync(&self, volume: &Volume) -> Result<()> {
+        if volume.sync() != Sync::Each {
+            return Ok(());
+        }
+        let changed = std::iter::once(&self.directory).chain(self.changed.iter().rev());
+        for directory in changed {
+            if sys::file::sync(directory).is_err() {
+                volume.barrier.fail();
+                return Err(StoreError::VolumeFailed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Turns the object at `path` into a directory that holds it (`a` becomes `a/` with the object inside), in one step of the
+/// name: readers find the object before and after. The caller holds the lock of that object's key.
+pub(super) fn convert_to_directory(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
+    if !volume.facts().exchange {
+        return Err(StoreError::Kernel(Errno::NOTDIR));
+    }
+    let (parent_path, name) = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&path[..0], path),
+    };
+    let full = if parent_path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", parent_path].concat() };
+    let parent = sys::path::open_dir(&volume.root, &full, Symlinks::Deny)?;
+    let file = match sys::path::open_read(&parent, name, Symlinks::Deny) {
+        Ok(file) => file,
+        // Gone meanwhile: nothing is in the way any more.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    let linked = sys::stat::of(&file)?;
+    if linked.kind != FileKind::Regular {
+        return Ok(());
+    }
+    let staged = volume.temporary_name();
+    sys::path::mkdir(&volume.staging, &staged, DIRECTORY_MODE)?;
+    let directory = sys::path::open_dir(&volume.staging, &staged, Symlinks::Deny)?;
+    let prepared = sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)
+        .and_then(|()| sys::path::link(&file, &directory, OBJECT_OF_DIRECTORY))
+        .and_then(|()| if volume.sync() == Sync::Each { sys::file::sync(&directory) } else { Ok(()) })
+        .and_then(|()| sys::path::exchange(&volume.staging, &staged, &parent, name));
+    if let Err(errno) = prepared {
+        let _ = sys::path::unlink(&directory, OBJECT_OF_DIRECTORY);
+        let _ = sys::path::rmdir(&volume.staging, &staged);
+        return if errno == Errno::NOENT { Ok(()) } else { Err(errno.into()) };
+    }
+    settle_displaced(volume, &staged, &directory, linked.inode)?;
+    Parents { directory: parent, changed: Vec::new() }.sync(volume)
+}
+
+/// What the exchange displaced must be the file that was linked inside. If a POSIX program replaced it in between, the
+/// newer file is the object.
+fn settle_displaced(volume: &Volume, staged: &[u8], directory: &OwnedFd, inode: u64) -> Result<()> {
+    let displaced = sys::stat::at(&volume.staging, staged)?;
+    if displaced.kind == FileKind::Regular && displaced.inode != inode {
+        sys::path::rename(&volume.staging, staged, directory, OBJECT_OF_DIRECTORY)?;
+    } else if displaced.kind == FileKind::Directory {
+        let _ = sys::path::rmdir(&volume.staging, staged);
+    } else {
+        sys::path::unlink(&volume.staging, staged)?;
+    }
+    Ok(())
+}
+
+/// Removes `path` (relative to the bucket) and the directories above it, as long as they are empty, were made by a PUT,
+/// and are not explicit objects. Nobody's own directory is removed.
+pub(super) fn prune(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (parent_path, name) = match rest.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&rest[..slash], &rest[slash + 1..]),
+            None => (&rest[..0], rest),
+        };
+        let full = if parent_path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", parent_path].concat() };
+        let Ok(parent) = sys::path::open_dir(&volume.root, &full, Symlinks::Deny) else { return Ok(()) };
+        let Ok(directory) = sys::path::open_dir(&parent, name, Symlinks::Deny) else { return Ok(()) };
+        // ENOTEMPTY is the usual end of the way up.
+        if !is_prunable(&directory) || sys::path::rmdir(&parent, name).is_err() {
+            return Ok(());
+        }
+        Parents { directory: parent, changed: Vec::new() }.sync(volume)?;
+        rest = parent_path;
+    }
+    Ok(())
+}
+
+fn is_prunable(directory: &OwnedFd) -> bool {
+    let mut mark = [0; RECORD_SIZE_MAX];
+    let made_by_put = matches!(sys::xattr::read(directory, DIRECTORY_NAME, &mut mark),
+        Ok(Some(size)) if record::is_made_by_put(&mark[..size]));
+    made_by_put && matches!(sys::xattr::read(directory, SUMMARY_NAME, &mut mark), Ok(None))
+}
