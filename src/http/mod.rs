@@ -21,3 +21,6 @@ pub use range::{Range, select};
 pub use request::{Headers, Request};
 pub use response::{CONTINUE, DateCache, end_head, reason, write_header, write_header_number, write_status};
 pub use target::{QueryPairs, decode_query, query_pairs};
+
+#[cfg(test)]
+mod tests;
