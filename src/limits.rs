@@ -89,6 +89,8 @@ pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 pub const CLOCK_SKEW_MAX_S: u64 = 15 * 60;
 /// The longest life of a pre-signed URL: 7 days.
 pub const PRESIGN_EXPIRES_MAX_S: u64 = 7 * 24 * 3600;
+/// Derived signing keys that one core remembers: pre-signed URLs of a week name eight days, for a few access keys at once.
+pub const SIGNING_KEYS_MAX: usize = 32;
 
 /// Bytes asked for in one receive of a head. What follows a small head (a whole 4 KiB PUT) comes with it.
 pub const RECEIVE_SIZE: usize = 64 * 1024;

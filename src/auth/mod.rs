@@ -1,1 +1,319 @@
-//! (stub)
+//! Who is it? Signature Version 4 in every form that S3 clients send: header, pre-signed URL, and the chunk and trailer
+//! signatures of streaming uploads. <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html>
+//!
+//! The story: [`Verifier::authenticate`] notes the few headers it needs, reads the query, decides by which one mechanism the
+//! request is authenticated, reads the claim (`claim`), looks the secret up, writes the canonical request (`canonical`,
+//! `query`), signs it with a remembered key (`keys`) and compares. What comes back says who it is and how the body must be
+//! verified; a streaming upload gets a [`ChunkVerifier`] (`chunk`). Why not is `error`, in S3's words.
+//!
+//! Fails closed: a request is anonymous only if neither header nor query names a credential or a signature; every header
+//! that S3 acts upon (`host`, `x-amz-*`) must be covered by the signature; nothing authenticates in two ways at once.
+//!
+//! Imports `base` and `limits`. No I/O, no clock: time, region and credentials are passed in. Limits: the size of a head
+//! bounds the buffers (`HEAD_SIZE_MAX`), `SIGNING_KEYS_MAX` the keys. One [`Verifier`] per data core, never shared.
+
+mod canonical;
+mod chunk;
+mod claim;
+mod error;
+mod keys;
+mod query;
+
+#[cfg(test)]
+mod mutations;
+#[cfg(test)]
+mod vectors;
+
+use sha2::{Digest, Sha256};
+
+use self::canonical::Coverage;
+use self::claim::{ALGORITHM, Claim, Field, Noted};
+use self::keys::{KeyCache, SERVICE, SigningKey, TERMINATOR, same_signature};
+use self::query::Query;
+use crate::base::hex;
+use crate::base::principal::{ANONYMOUS, Principal, PrincipalKind};
+use crate::base::secret::Secret;
+use crate::base::time::Timestamp;
+
+pub use self::chunk::{ChunkVerifier, SignatureMismatch};
+pub use self::error::{AuthError, CredentialFault, HeaderFault, Mismatch, QueryFault};
+
+/// What of a request is signed, as it came over the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedRequest<'a, H: ?Sized> {
+    pub method: &'a str,
+    /// The path of the target, still percent-encoded.
+    pub path: &'a [u8],
+    /// What follows `?`, still percent-encoded; empty without one.
+    pub query: &'a [u8],
+    /// The authority that *routes* this request: of an absolute-form target, else the `Host` header.
+    pub host: &'a [u8],
+    pub headers: &'a H,
+}
+
+/// The header fields, in the order of the request, names in any case. A trait, so that the HTTP parser's offsets can be
+/// read where they are.
+pub trait Headers {
+    fn count(&self) -> usize;
+    /// Name and value of field `index`, which is below `count`.
+    fn field(&self, index: usize) -> (&[u8], &[u8]);
+}
+
+impl Headers for [(&[u8], &[u8])] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn field(&self, index: usize) -> (&[u8], &[u8]) {
+        self.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// What every credential must be scoped to, and the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    pub region: &'a str,
+    pub now: Timestamp,
+}
+
+/// Who owns an access key. Users will be looked up behind this.
+pub trait CredentialLookup {
+    fn find(&self, access_key: &str) -> Option<Identity<'_>>;
+}
+
+/// The owner of an access key, and the secret that proves it.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    pub secret: &'a Secret,
+    pub principal: &'a Principal,
+}
+
+/// The one identity of today: the owner of the server.
+#[derive(Clone, Debug)]
+pub struct RootCredentials {
+    secret: Secret,
+    principal: Principal,
+}
+
+impl RootCredentials {
+    /// The canonical id is derived, so that it stays the same from start to start and needs no place to be kept.
+    pub fn new(access_key: String, secret: Secret) -> Self {
+        let canonical_id = hex::encode(&Sha256::digest(access_key.as_bytes()));
+        let principal = Principal {
+            access_key: access_key.into(),
+            canonical_id: canonical_id.into(),
+            display_name: "root".into(),
+            kind: PrincipalKind::Root,
+        };
+        Self { secret, principal }
+    }
+
+    /// Root itself, whom buckets and objects show as their owner.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+impl CredentialLookup for RootCredentials {
+    fn find(&self, access_key: &str) -> Option<Identity<'_>> {
+        (self.principal.access_key == access_key).then_some(Identity { secret: &self.secret, principal: &self.principal })
+    }
+}
+
+/// A request that is what it says.
+#[derive(Clone, Debug)]
+pub struct Authenticated<'a> {
+    pub principal: &'a Principal,
+    pub kind: Kind,
+    pub payload: Payload,
+}
+
+/// Where the credentials were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Header,
+    Presigned,
+    Anonymous,
+}
+
+/// How the body must be verified: the signed part of `x-amz-content-sha256`.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Bytes as they are.
+    Unsigned,
+    /// Bytes as they are, with this SHA-256; anything else is `XAmzContentSHA256Mismatch`.
+    Sha256([u8; 32]),
+    /// aws-chunked, each chunk signed.
+    StreamingSigned(Box<ChunkVerifier>),
+    /// aws-chunked, each chunk and the trailer signed.
+    StreamingSignedTrailer(Box<ChunkVerifier>),
+    /// aws-chunked with a trailer, nothing of it signed.
+    StreamingUnsignedTrailer,
+}
+
+/// Verifies requests. Holds what is worth keeping between them: derived keys and two buffers.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    keys: KeyCache,
+    query: Query,
+    canonical: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Verifier {
+    /// Says who sent `request`, or why nobody believes it. Without any credentials it is [`Kind::Anonymous`]: what such a
+    /// request may do is for `policy` to say.
+    pub fn authenticate<'c, H: Headers + ?Sized>(
+        &mut self,
+        request: &SignedRequest<H>,
+        credentials: &'c impl CredentialLookup,
+        scope: &Scope,
+    ) -> Result<Authenticated<'c>, AuthError> {
+        let noted = Noted::read(request.headers);
+        self.query.read(request.query).map_err(|_| AuthError::InvalidUri)?;
+        self.query.sort();
+        let claim = match mechanism(&noted, &self.query)? {
+            Mechanism::None => return anonymous(&noted),
+            Mechanism::Header(authorization) => Claim::from_header(authorization, &noted, scope)?,
+            Mechanism::Query => Claim::from_query(&self.query, &noted, scope)?,
+        };
+        check_coverage(request.headers, claim.signed_headers)?;
+        let payload = PayloadKind::read(claim.payload)?;
+        let access_key = claim.credential.access_key;
+        let unknown = || AuthError::InvalidAccessKeyId(access_key.to_owned());
+        let identity = credentials.find(access_key).ok_or_else(unknown)?;
+        // No session token was ever issued, so that any is a wrong one.
+        if noted.security_token != Field::Absent || self.query.has("X-Amz-Security-Token") {
+            return Err(AuthError::InvalidToken);
+        }
+        self.canonical.clear();
+        let (signed_headers, digest_line) = (claim.signed_headers, claim.payload);
+        let (out, scratch) = (&mut self.canonical, &mut self.scratch);
+        let coverage = canonical::write_request(out, scratch, request, &self.query, signed_headers, digest_line)
+            .map_err(|_| AuthError::InvalidUri)?;
+        let key = self.keys.key(access_key, identity.secret, claim.credential.date, claim.credential.region);
+        let seed = verify(key, &claim, &self.canonical, coverage)?;
+        let payload = payload.verifier(key, &claim, seed);
+        Ok(Authenticated { principal: identity.principal, kind: claim.kind, payload })
+    }
+}
+
+/// The one way in which a request is authenticated.
+enum Mechanism<'a> {
+    None,
+    Header(&'a [u8]),
+    Query,
+}
+
+/// Decided by presence alone, never by what would verify: a gate that looks at the header while the permissions come from
+/// the query is CVE-2026-41145.
+fn mechanism<'a>(noted: &Noted<'a>, query: &Query) -> Result<Mechanism<'a>, AuthError> {
+    let version_4 = ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature"].into_iter().any(|name| query.has(name));
+    let version_2 = ["AWSAccessKeyId", "Signature"].into_iter().any(|name| query.has(name));
+    match (noted.authorization, version_4, version_2) {
+        (Field::Absent, false, false) => Ok(Mechanism::None),
+        (Field::Once(authorization), false, false) => Ok(Mechanism::Header(authorization)),
+        (Field::Absent, true, false) => Ok(Mechanism::Query),
+        (Field::Absent, false, true) => Err(AuthError::UnsupportedMechanism),
+        _ => Err(AuthError::SeveralMechanisms),
+    }
+}
+
+/// A request without credentials may say how its body is framed, but has no signature from which chunks could go on.
+fn anonymous(noted: &Noted) -> Result<Authenticated<'static>, AuthError> {
+    let kind = match noted.content_sha256 {
+        Field::Absent => PayloadKind::Unsigned,
+        Field::Once(value) => PayloadKind::read(value)?,
+        Field::Repeated => return Err(AuthError::InvalidContentSha256(String::new())),
+    };
+    let payload = match kind {
+        PayloadKind::Unsigned => Payload::Unsigned,
+        PayloadKind::Sha256(digest) => Payload::Sha256(digest),
+        PayloadKind::StreamingUnsignedTrailer => Payload::StreamingUnsignedTrailer,
+        PayloadKind::StreamingSigned | PayloadKind::StreamingSignedTrailer => return Err(AuthError::UnsupportedMechanism),
+    };
+    Ok(Authenticated { principal: &ANONYMOUS, kind: Kind::Anonymous, payload })
+}
+
+/// Every `x-amz-*` header changes what a request means, so that one outside the signature could be added by anybody who
+/// sees the request, or who was given the pre-signed URL.
+fn check_coverage<H: Headers + ?Sized>(headers: &H, signed_headers: &str) -> Result<(), AuthError> {
+    let is_signed = |name: &[u8]| signed_headers.split(';').any(|signed| name.eq_ignore_ascii_case(signed.as_bytes()));
+    let acts = |name: &[u8]| name.get(..6).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"x-amz-"));
+    let fields = (0..headers.count()).map(|index| headers.field(index).0);
+    let mut unsigned = fields.filter(|name| acts(name) && !is_signed(name)).peekable();
+    let host_is_signed = is_signed(b"host");
+    if host_is_signed && unsigned.peek().is_none() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = unsigned.map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    if !host_is_signed {
+        names.insert(0, "host".to_owned());
+    }
+    Err(AuthError::HeadersNotSigned(names.join(", ")))
+}
+
+/// Compares the signature that was given with the one that this canonical request has, and returns it: it seeds the chain
+/// of chunk signatures.
+fn verify(key: &SigningKey, claim: &Claim, canonical: &[u8], coverage: Coverage) -> Result<[u8; 64], AuthError> {
+    let digest = hex::encode_32(&Sha256::digest(canonical).into());
+    let string_to_sign = string_to_sign(claim, &digest);
+    let expected = key.sign(string_to_sign.clone());
+    if same_signature(&expected, claim.signature) && coverage == Coverage::Whole {
+        return Ok(expected);
+    }
+    Err(AuthError::SignatureDoesNotMatch(Box::new(Mismatch {
+        access_key: claim.credential.access_key.to_owned(),
+        string_to_sign: string_to_sign.collect::<Vec<_>>().concat(),
+        signature_provided: claim.signature.to_vec(),
+        canonical_request: canonical.to_vec(),
+    })))
+}
+
+fn string_to_sign<'a>(claim: &'a Claim, digest: &'a [u8; 64]) -> impl Iterator<Item = &'a [u8]> + Clone {
+    let head: [&[u8]; 4] = [ALGORITHM.as_bytes(), b"\n", &claim.timestamp, b"\n"];
+    let tail: [&[u8]; 2] = [b"\n", digest];
+    head.into_iter().chain(scope_of(claim)).chain(tail)
+}
+
+fn scope_of<'a>(claim: &Claim<'a>) -> [&'a [u8]; 7] {
+    let (date, region) = (claim.credential.date.as_bytes(), claim.credential.region.as_bytes());
+    [date, b"/", region, b"/", SERVICE.as_bytes(), b"/", TERMINATOR.as_bytes()]
+}
+
+/// The values of `x-amz-content-sha256`.
+#[derive(Clone, Copy)]
+enum PayloadKind {
+    Unsigned,
+    Sha256([u8; 32]),
+    StreamingSigned,
+    StreamingSignedTrailer,
+    StreamingUnsignedTrailer,
+}
+
+impl PayloadKind {
+    /// A value that is not known is refused, not taken for unsigned (CVE-2025-31489 and its kin).
+    fn read(value: &[u8]) -> Result<Self, AuthError> {
+        match value {
+            b"UNSIGNED-PAYLOAD" => Ok(Self::Unsigned),
+            b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Ok(Self::StreamingSigned),
+            b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => Ok(Self::StreamingSignedTrailer),
+            b"STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Ok(Self::StreamingUnsignedTrailer),
+            _ => match hex::decode(value) {
+                Some(digest) => Ok(Self::Sha256(digest)),
+                None => Err(AuthError::InvalidContentSha256(String::from_utf8_lossy(value).into_owned())),
+            },
+        }
+    }
+
+    fn verifier(self, key: &SigningKey, claim: &Claim, seed: [u8; 64]) -> Payload {
+        let chunks = || Box::new(ChunkVerifier::new(key.clone(), &claim.timestamp, &scope_of(claim), seed));
+        match self {
+            Self::Unsigned => Payload::Unsigned,
+            Self::Sha256(digest) => Payload::Sha256(digest),
+            Self::StreamingSigned => Payload::StreamingSigned(chunks()),
+            Self::StreamingSignedTrailer => Payload::StreamingSignedTrailer(chunks()),
+            Self::StreamingUnsignedTrailer => Payload::StreamingUnsignedTrailer,
+        }
+    }
+}

@@ -1,8 +1,9 @@
-//! What do all rooms share? Small vocabulary without I/O: secrets, time, hexadecimal and percent coding.
+//! What do all rooms share? Small vocabulary without I/O: secrets, principals, time, hexadecimal and percent coding.
 //!
 //! Imports nothing of ours.
 
 pub mod hex;
 pub mod percent;
+pub mod principal;
 pub mod secret;
 pub mod time;
