@@ -4,10 +4,15 @@
 //! Imports `limits` and `base`. `unsafe` only in `lanes`. Every state is of fixed size; nothing grows with the object.
 
 mod block;
+pub mod checksum;
+mod crc;
+pub mod etag;
 pub mod lanes;
 pub mod md5;
 pub mod sha256;
 
+pub use checksum::{Algorithm, Checksum};
+pub use etag::ETag;
 pub use lanes::Job;
 pub use md5::Md5;
 pub use sha256::Sha256;

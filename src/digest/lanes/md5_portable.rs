@@ -8,7 +8,7 @@ const LANES: usize = 4;
 
 type Words = [u32; LANES];
 
-pub(super) const PLAN: Plan<State> = Plan { lanes: LANES, lanes_min: 3, kernel: compress };
+pub(super) const PLAN: Plan<State> = Plan { lanes_min: 3, kernels: &[(LANES, compress)] };
 
 fn compress(states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]) {
     let mut columns: [Words; 4] = std::array::from_fn(|word| std::array::from_fn(|lane| states[lane][word]));

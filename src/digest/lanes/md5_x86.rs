@@ -5,22 +5,25 @@ use super::super::md5::{State, rounds};
 use super::{Block, LANES_MAX, Plan};
 use std::arch::x86_64::*;
 
-/// 16 lanes, where the processor has AVX-512F.
+/// 16 lanes, where the processor has AVX-512F, and AVX2's 8 while no more are needed.
 pub(super) fn avx512() -> Option<Plan<State>> {
-    let kernel = |states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]| {
-        // SAFETY: this closure leaves `avx512` only where the processor has AVX-512F.
-        unsafe { wide::compress(states, streams) }
-    };
-    is_x86_feature_detected!("avx512f").then_some(Plan { lanes: 16, lanes_min: 2, kernel })
+    let present = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2");
+    present.then_some(Plan { lanes_min: 2, kernels: &[(narrow::LANES, eight), (wide::LANES, sixteen)] })
 }
 
 /// 8 lanes, where the processor has AVX2.
 pub(super) fn avx2() -> Option<Plan<State>> {
-    let kernel = |states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]| {
-        // SAFETY: this closure leaves `avx2` only where the processor has AVX2.
-        unsafe { narrow::compress(states, streams) }
-    };
-    is_x86_feature_detected!("avx2").then_some(Plan { lanes: 8, lanes_min: 3, kernel })
+    is_x86_feature_detected!("avx2").then_some(Plan { lanes_min: 2, kernels: &[(narrow::LANES, eight)] })
+}
+
+fn sixteen(states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]) {
+    // SAFETY: only `avx512` names this function, and only where the processor has AVX-512F.
+    unsafe { wide::compress(states, streams) }
+}
+
+fn eight(states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]) {
+    // SAFETY: only `avx512` and `avx2` name this function, and only where the processor has AVX2.
+    unsafe { narrow::compress(states, streams) }
 }
 
 /// The shortest of `streams`: the kernels read no further.
@@ -40,7 +43,7 @@ fn load(stream: &[Block], block: usize, quarter: usize) -> __m128i {
 mod wide {
     use super::*;
 
-    const LANES: usize = 16;
+    pub(super) const LANES: usize = 16;
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn compress(states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]) {
@@ -125,7 +128,7 @@ mod wide {
 mod narrow {
     use super::*;
 
-    const LANES: usize = 8;
+    pub(super) const LANES: usize = 8;
 
     #[target_feature(enable = "avx2")]
     pub(super) fn compress(states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]) {

@@ -38,30 +38,37 @@ pub fn advance_sha256(jobs: &mut [Job<'_, Sha256>]) {
 
 /// How many MD5s this processor advances at once: what is worth collecting before a call.
 pub fn lanes_available() -> usize {
-    md5_plan().lanes
+    md5_plan().lanes()
 }
 
 /// How many SHA-256s are worth collecting before a call; 1 where the lanes are no faster.
 pub fn lanes_available_sha256() -> usize {
-    sha256_plan().lanes
+    sha256_plan().lanes()
 }
 
-/// A way to advance digests of kind `H`.
+/// A way to advance digests whose state is `S`.
 #[derive(Clone, Copy)]
-struct Plan<S> {
-    /// States that one call of `kernel` advances.
-    lanes: usize,
+struct Plan<S: 'static> {
     /// Fewer streams than this are faster one by one.
     lanes_min: usize,
-    kernel: Kernel<S>,
+    /// The kernels by the states that one call advances, fewest first.
+    kernels: &'static [(usize, Kernel<S>)],
 }
 
-/// Advances the first `lanes` states, each over all the blocks of its own stream, which are equally many.
+impl<S> Plan<S> {
+    /// States that the widest kernel advances; 1 when there is none.
+    fn lanes(&self) -> usize {
+        self.kernels.last().map_or(1, |&(lanes, _)| lanes)
+    }
+}
+
+/// Advances the first states, as many as the kernel has lanes, each over all the blocks of its own stream, which are
+/// equally many.
 type Kernel<S> = fn(states: &mut [S; LANES_MAX], streams: &[&[Block]; LANES_MAX]);
 
 /// A digest that works on 64-byte blocks.
 trait BlockHash {
-    type State: Copy + Default;
+    type State: Copy + Default + 'static;
     fn state(&mut self) -> &mut Self::State;
     fn align<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8];
     fn skip(&mut self, blocks: usize);
@@ -114,7 +121,7 @@ fn advance_blocks<H: BlockHash>(plan: Plan<H::State>, jobs: &mut [Job<'_, H>]) {
     let mut active = 0;
     let mut next = 0;
     loop {
-        while active < plan.lanes && next < jobs.len() {
+        while active < plan.lanes() && next < jobs.len() {
             states[active] = *jobs[next].hash.state();
             lane_job[active] = next;
             active += 1;
@@ -129,7 +136,9 @@ fn advance_blocks<H: BlockHash>(plan: Plan<H::State>, jobs: &mut [Job<'_, H>]) {
             let job = lane_job[if lane < active { lane } else { 0 }];
             &jobs[job].bytes.as_chunks::<SIZE>().0[..count]
         });
-        (plan.kernel)(&mut states, &streams);
+        // The narrowest kernel that takes them: on some processors the wide vectors are the slower ones.
+        let Some(&(_, kernel)) = plan.kernels.iter().find(|&&(lanes, _)| lanes >= active) else { break };
+        kernel(&mut states, &streams);
         for lane in (0..active).rev() {
             let job = &mut jobs[lane_job[lane]];
             job.bytes = &job.bytes[count * SIZE..];
@@ -147,24 +156,22 @@ fn advance_blocks<H: BlockHash>(plan: Plan<H::State>, jobs: &mut [Job<'_, H>]) {
     }
 }
 
-/// The fastest MD5 kernel of this processor. The `lanes_min` are measured (`benches/digest.rs`).
+/// The fastest MD5 kernels of this processor. The `lanes_min` are measured (`benches/digest.rs`).
 fn md5_plan() -> Plan<md5::State> {
     #[cfg(target_arch = "x86_64")]
-    if let Some(plan) = md5_x86::avx512() {
-        return plan;
-    } else if let Some(plan) = md5_x86::avx2() {
+    if let Some(plan) = md5_x86::avx512().or_else(md5_x86::avx2) {
         return plan;
     }
     md5_portable::PLAN
 }
 
+/// Without SHA-NI nothing is gained: `sha2` itself is used, one stream after the other.
 fn sha256_plan() -> Plan<sha256::State> {
     #[cfg(target_arch = "x86_64")]
     if let Some(plan) = sha256_x86::sha_ni() {
         return plan;
     }
-    // Without SHA-NI nothing is gained: `sha2` itself is used, one stream after the other.
-    Plan { lanes: 1, lanes_min: usize::MAX, kernel: |_, _| {} }
+    Plan { lanes_min: usize::MAX, kernels: &[] }
 }
 
 #[cfg(test)]
@@ -185,7 +192,7 @@ mod tests {
 
     fn sha256_plans() -> Vec<Plan<sha256::State>> {
         let plan = sha256_plan();
-        if plan.lanes == 1 { vec![plan] } else { vec![plan, Plan { lanes_min: 1, ..plan }] }
+        if plan.lanes() == 1 { vec![plan] } else { vec![plan, Plan { lanes_min: 1, ..plan }] }
     }
 
     /// Some streams, each fed in several rounds, all of a round's pieces at once.
@@ -214,7 +221,7 @@ mod tests {
             whole.iter_mut().zip(round).for_each(|(whole, piece)| whole.extend_from_slice(piece));
         }
         for (hash, whole) in hashes.into_iter().zip(whole) {
-            assert_eq!(finish(hash), oracle(&whole), "{} lanes, {} bytes", plan.lanes, whole.len());
+            assert_eq!(finish(hash), oracle(&whole), "{} lanes, {} bytes", plan.lanes(), whole.len());
         }
     }
 

@@ -26,12 +26,13 @@ const K: [u32; 64] = [
 
 /// Four lanes, where the processor has SHA-NI.
 pub(super) fn sha_ni() -> Option<Plan<State>> {
-    let kernel = |states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]| {
-        // SAFETY: this closure leaves `sha_ni` only where the processor has SHA-NI, SSSE3 and SSE4.1.
-        unsafe { compress(states, streams) }
-    };
     let present = is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
-    present.then_some(Plan { lanes: LANES, lanes_min: 3, kernel })
+    present.then_some(Plan { lanes_min: 3, kernels: &[(LANES, four)] })
+}
+
+fn four(states: &mut [State; LANES_MAX], streams: &[&[Block]; LANES_MAX]) {
+    // SAFETY: only `sha_ni` names this function, and only where the processor has SHA-NI, SSSE3 and SSE4.1.
+    unsafe { compress(states, streams) }
 }
 
 #[target_feature(enable = "sha,ssse3,sse4.1")]
