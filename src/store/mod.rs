@@ -1,3 +1,4 @@
 //! (stub)
 
 pub mod key;
+pub mod record;
