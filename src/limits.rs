@@ -19,6 +19,14 @@ pub const NAME_SIZE_MAX: usize = 255;
 /// Bytes of user metadata, names and values, as S3.
 pub const USER_METADATA_SIZE_MAX: usize = 2 * 1024;
 
+/// Bytes of the record beside an object's inode: what ext4 keeps inside an inode of 256 bytes.
+pub const RECORD_SIZE_MAX: usize = 64;
+/// Bytes of an extended record that still goes into an xattr; larger ones are spilled to a file. ext4 has one block of 4 KiB for all
+/// of an inode's attributes, ACLs included.
+pub const EXTENDED_RECORD_INLINE_SIZE_MAX: usize = 2 * 1024;
+/// Bytes of an extended record: all headers and metadata of one request head, and 10,000 parts of 10,000 sizes.
+pub const EXTENDED_RECORD_SIZE_MAX: usize = 256 * 1024;
+
 /// Bytes of one object and of one upload by a single PUT, as S3.
 pub const PUT_SIZE_MAX: u64 = 5 * 1024 * 1024 * 1024;
 /// Bytes of a multipart object, as S3 in 2026: 50 TB.

@@ -70,7 +70,7 @@ pub fn folds_case(dir: impl AsFd) -> Result<bool> {
     // FS_CASEFOLD_FL of <linux/fs.h>.
     const CASEFOLD: u32 = 0x4000_0000;
     match rustix::fs::ioctl_getflags(dir) {
-        Ok(flags) => Ok(flags.bits() as u32 & CASEFOLD != 0),
+        Ok(flags) => Ok(flags.bits() & CASEFOLD != 0),
         // A filesystem without inode flags has no per-directory folding.
         Err(errno) if super::errno::cause(errno) == super::Cause::Unsupported => Ok(false),
         Err(errno) => Err(errno),

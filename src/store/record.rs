@@ -1,0 +1,768 @@
+//! What do we know of an object? The records kept as extended attributes beside its data.
+//!
+//! | attribute | on | holds |
+//! |---|---|---|
+//! | `user.sluice` | file, or directory of an explicit `dir/` | the summary: all that HEAD and a list entry of most objects need, at most 64 bytes, so that ext4 keeps it inside the inode |
+//! | `user.sluice.x` | same | the extended record, or, when the summary says SPILLED, the 32-byte SHA-256 that names its file in `.sluice/spill/` |
+//! | `user.sluice.d` | directory | that a PUT made this directory: DELETE may remove it when it is empty |
+//!
+//! The summary binds itself to the file by size and mtime: `Summary::is_truthful`. When they differ, somebody changed the file through
+//! POSIX and neither ETag nor checksums may be sent. Any POSIX user can write any bytes here: decoding answers an error or a
+//! valid record, and nothing that grants a right is kept here.
+//!
+//! Numbers are little-endian. Decoding is strict (unknown version, flag or tag is an error), so that an older server never serves half
+//! of a newer one's record.
+
+use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX};
+use crate::sys::FileStat;
+use std::borrow::Cow;
+use std::ffi::CStr;
+
+/// The name of the summary's attribute.
+pub const SUMMARY_NAME: &CStr = c"user.sluice";
+/// The name of the extended record's attribute.
+pub const EXTENDED_NAME: &CStr = c"user.sluice.x";
+/// The name of a directory's mark.
+pub const DIRECTORY_NAME: &CStr = c"user.sluice.d";
+
+const VERSION: u8 = 1;
+const SUMMARY_SIZE: usize = 48;
+const HAS_EXTENDED: u8 = 1;
+const SPILLED: u8 = 2;
+const HAS_CHECKSUM: u8 = 4;
+const CONTENT_TYPE_NONE: u8 = 0;
+const CONTENT_TYPE_EXTENDED: u8 = 255;
+/// A checksum longer than this is in the extended record.
+const SMALL_CHECKSUM_SIZE: usize = 8;
+
+const _: () = assert!(SUMMARY_SIZE <= RECORD_SIZE_MAX);
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// Shorter or longer than its fields say.
+    Size,
+    /// Written by another version.
+    Version,
+    /// A flag, code or tag that this version does not know, or a field twice or out of order.
+    Field,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumAlgorithm {
+    Crc32 = 1,
+    Crc32c = 2,
+    Crc64Nvme = 3,
+    Sha1 = 4,
+    Sha256 = 5,
+}
+
+impl ChecksumAlgorithm {
+    /// Bytes of a value.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Crc32 | Self::Crc32c => 4,
+            Self::Crc64Nvme => 8,
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        }
+    }
+
+    fn decode(code: u8) -> Result<Self, RecordError> {
+        match code {
+            1 => Ok(Self::Crc32),
+            2 => Ok(Self::Crc32c),
+            3 => Ok(Self::Crc64Nvme),
+            4 => Ok(Self::Sha1),
+            5 => Ok(Self::Sha256),
+            _ => Err(RecordError::Field),
+        }
+    }
+}
+
+/// Over the whole object, or over the checksums of its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumKind {
+    FullObject = 0,
+    Composite = 1,
+}
+
+impl ChecksumKind {
+    fn decode(code: u8) -> Result<Self, RecordError> {
+        match code {
+            0 => Ok(Self::FullObject),
+            1 => Ok(Self::Composite),
+            _ => Err(RecordError::Field),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksum {
+    pub algorithm: ChecksumAlgorithm,
+    pub kind: ChecksumKind,
+    /// Zeros after the algorithm's size.
+    value: [u8; 32],
+}
+
+impl Checksum {
+    /// `None` when `value` has not the algorithm's size.
+    pub fn new(algorithm: ChecksumAlgorithm, kind: ChecksumKind, value: &[u8]) -> Option<Self> {
+        let mut padded = [0; 32];
+        if value.len() != algorithm.size() {
+            return None;
+        }
+        padded.get_mut(..value.len())?.copy_from_slice(value);
+        Some(Self { algorithm, kind, value: padded })
+    }
+
+    pub fn value(&self) -> &[u8] {
+        &self.value[..self.algorithm.size()]
+    }
+
+    fn is_small(&self) -> bool {
+        self.algorithm.size() <= SMALL_CHECKSUM_SIZE
+    }
+}
+
+/// The record of 64 bytes: enough for a list entry, and for HEAD and GET unless it has an extended part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub size: u64,
+    pub mtime_ns: i64,
+    /// MD5 of the object, or of the MD5s of its parts.
+    pub etag: [u8; 16],
+    /// Number of parts of a multipart object; 0: uploaded whole.
+    pub parts: u32,
+    /// `user.sluice.x` has more.
+    pub has_extended: bool,
+    /// `user.sluice.x` holds the name of a spill file instead of the extended record.
+    pub is_spilled: bool,
+    /// Algorithm and kind of the checksum, also when its value is in the extended record.
+    pub checksum_type: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    checksum: [u8; SMALL_CHECKSUM_SIZE],
+    content_type: u8,
+}
+
+impl Summary {
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut reader = Reader { bytes };
+        if reader.byte()? != VERSION {
+            return Err(RecordError::Version);
+        }
+        if bytes.len() != SUMMARY_SIZE {
+            return Err(RecordError::Size);
+        }
+        let flags = reader.byte()?;
+        let content_type = reader.byte()?;
+        let checksum_code = reader.byte()?;
+        let summary = Self {
+            size: u64::from_le_bytes(reader.array()?),
+            mtime_ns: i64::from_le_bytes(reader.array()?),
+            etag: reader.array()?,
+            parts: u32::from_le_bytes(reader.array()?),
+            checksum: reader.array()?,
+            has_extended: flags & HAS_EXTENDED != 0,
+            is_spilled: flags & SPILLED != 0,
+            checksum_type: match flags & HAS_CHECKSUM {
+                0 => None,
+                _ => Some((ChecksumAlgorithm::decode(checksum_code & 15)?, ChecksumKind::decode(checksum_code >> 4)?)),
+            },
+            content_type,
+        };
+        // Only what `encode` writes: padding is zero, spilled or interned elsewhere needs an extended record.
+        if summary.encode()[..] != *bytes || !summary.is_consistent() {
+            return Err(RecordError::Field);
+        }
+        Ok(summary)
+    }
+
+    /// Whether the file is still the one this was written for.
+    pub fn is_truthful(&self, stat: &FileStat) -> bool {
+        self.size == stat.size && self.mtime_ns == stat.mtime_ns
+    }
+
+    /// The checksum, when its value is here.
+    pub fn checksum(&self) -> Option<Checksum> {
+        let (algorithm, kind) = self.checksum_type?;
+        Checksum::new(algorithm, kind, self.checksum.get(..algorithm.size())?)
+    }
+
+    /// The content type, when it is one of the interned ones.
+    pub fn content_type(&self) -> Option<&'static str> {
+        CONTENT_TYPES.get(usize::from(self.content_type).checked_sub(1)?).copied()
+    }
+
+    fn encode(&self) -> [u8; SUMMARY_SIZE] {
+        let flag = |condition: bool, bit: u8| if condition { bit } else { 0 };
+        let flags = flag(self.has_extended, HAS_EXTENDED)
+            | flag(self.is_spilled, SPILLED)
+            | flag(self.checksum_type.is_some(), HAS_CHECKSUM);
+        let checksum_code = self.checksum_type.map_or(0, |(algorithm, kind)| algorithm as u8 | (kind as u8) << 4);
+        let mut bytes = [0; SUMMARY_SIZE];
+        bytes[..4].copy_from_slice(&[VERSION, flags, self.content_type, checksum_code]);
+        bytes[4..12].copy_from_slice(&self.size.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.mtime_ns.to_le_bytes());
+        bytes[20..36].copy_from_slice(&self.etag);
+        bytes[36..40].copy_from_slice(&self.parts.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.checksum);
+        bytes
+    }
+
+    fn is_consistent(&self) -> bool {
+        let checksum_size = self.checksum_type.map_or(0, |(algorithm, _)| algorithm.size());
+        let small_size = if checksum_size <= SMALL_CHECKSUM_SIZE { checksum_size } else { 0 };
+        let content_type_known = match self.content_type {
+            CONTENT_TYPE_EXTENDED => self.has_extended,
+            code => usize::from(code) <= CONTENT_TYPES.len(),
+        };
+        content_type_known
+            && (self.has_extended || !self.is_spilled)
+            && (self.has_extended || checksum_size <= SMALL_CHECKSUM_SIZE)
+            && self.checksum[small_size..].iter().all(|&byte| byte == 0)
+    }
+}
+
+/// Consecutive parts of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartRun {
+    pub count: u32,
+    pub size: u64,
+}
+
+/// One pair of user metadata: the name without `x-amz-meta-`, and the value, both as they came.
+pub type Metadata = (Vec<u8>, Vec<u8>);
+
+/// Everything we know of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub size: u64,
+    pub mtime_ns: i64,
+    pub etag: [u8; 16],
+    pub parts: u32,
+    /// The checksum the object was uploaded with.
+    pub checksum: Option<Checksum>,
+    /// Further ones, at most one of each algorithm.
+    pub more_checksums: Vec<Checksum>,
+    pub content_type: Option<Cow<'static, [u8]>>,
+    pub cache_control: Option<Vec<u8>>,
+    pub content_disposition: Option<Vec<u8>>,
+    pub content_encoding: Option<Vec<u8>>,
+    pub content_language: Option<Vec<u8>>,
+    /// The header as it came: S3 gives it back unread.
+    pub expires: Option<Vec<u8>>,
+    pub website_redirect_location: Option<Vec<u8>>,
+    pub user_metadata: Vec<Metadata>,
+    /// First 16 bytes of the SHA-256 of the upload id that made this object: a repeated Complete is answered by it.
+    pub upload: Option<[u8; 16]>,
+    /// Sizes of the parts of a multipart object, in order: for `?partNumber=N`.
+    pub part_sizes: Vec<PartRun>,
+}
+
+/// The bytes of a record, ready for fsetxattr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    summary: [u8; SUMMARY_SIZE],
+    /// For `user.sluice.x`, or for a spill file when it is too large there.
+    pub extended: Option<Vec<u8>>,
+}
+
+impl Encoded {
+    /// The value of `user.sluice`.
+    pub fn summary(&self) -> &[u8] {
+        &self.summary
+    }
+
+    /// The value of `user.sluice` when the extended bytes go to a spill file and `user.sluice.x` holds its name.
+    pub fn summary_spilled(&self) -> [u8; SUMMARY_SIZE] {
+        let mut summary = self.summary;
+        summary[1] |= SPILLED | HAS_EXTENDED;
+        summary
+    }
+}
+
+impl Record {
+    /// A record with nothing but the file's own facts.
+    pub fn new(size: u64, mtime_ns: i64, etag: [u8; 16]) -> Self {
+        Self {
+            size,
+            mtime_ns,
+            etag,
+            parts: 0,
+            checksum: None,
+            more_checksums: Vec::new(),
+            content_type: None,
+            cache_control: None,
+            content_disposition: None,
+            content_encoding: None,
+            content_language: None,
+            expires: None,
+            website_redirect_location: None,
+            user_metadata: Vec::new(),
+            upload: None,
+            part_sizes: Vec::new(),
+        }
+    }
+
+    pub fn encode(&self) -> Encoded {
+        let content_type = self.content_type.as_deref().map_or(CONTENT_TYPE_NONE, intern);
+        let extended = self.encode_extended(content_type);
+        let mut checksum = [0; SMALL_CHECKSUM_SIZE];
+        if let Some(small) = self.checksum.filter(Checksum::is_small) {
+            checksum[..small.algorithm.size()].copy_from_slice(small.value());
+        }
+        let summary = Summary {
+            size: self.size,
+            mtime_ns: self.mtime_ns,
+            etag: self.etag,
+            parts: self.parts,
+            has_extended: extended.is_some(),
+            is_spilled: false,
+            checksum_type: self.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
+            checksum,
+            content_type,
+        };
+        Encoded { summary: summary.encode(), extended }
+    }
+
+    /// The record of these bytes; `extended` is the extended record itself, from the attribute or the spill file. Without it, though the
+    /// summary promises one (a spill file that is gone), the object stays and only the extended fields are empty.
+    pub fn decode(summary: &[u8], extended: Option<&[u8]>) -> Result<Self, RecordError> {
+        Self::from_summary(&Summary::decode(summary)?, extended)
+    }
+
+    /// As `decode`, from a summary that is decoded already.
+    pub fn from_summary(summary: &Summary, extended: Option<&[u8]>) -> Result<Self, RecordError> {
+        let mut record = Self::new(summary.size, summary.mtime_ns, summary.etag);
+        record.parts = summary.parts;
+        record.checksum = summary.checksum();
+        record.content_type = summary.content_type().map(|name| Cow::Borrowed(name.as_bytes()));
+        match extended {
+            Some(bytes) if summary.has_extended => record.decode_extended(summary, bytes)?,
+            _ => {}
+        }
+        Ok(record)
+    }
+
+    /// Offset and size of part `number` (1 is the first); `None` when the object has no such part or its sizes are not known.
+    pub fn part(&self, number: u32) -> Option<(u64, u64)> {
+        let mut before = number.checked_sub(1)?;
+        let mut offset = 0_u64;
+        for run in &self.part_sizes {
+            if before < run.count {
+                return Some((offset.checked_add(run.size.checked_mul(before.into())?)?, run.size));
+            }
+            before -= run.count;
+            offset = offset.checked_add(run.size.checked_mul(run.count.into())?)?;
+        }
+        None
+    }
+
+    /// The runs of `sizes`.
+    pub fn runs_of(sizes: impl IntoIterator<Item = u64>) -> Vec<PartRun> {
+        let mut runs: Vec<PartRun> = Vec::new();
+        for size in sizes {
+            match runs.last_mut() {
+                Some(run) if run.size == size => run.count += 1,
+                _ => runs.push(PartRun { count: 1, size }),
+            }
+        }
+        runs
+    }
+
+    fn encode_extended(&self, content_type: u8) -> Option<Vec<u8>> {
+        let mut writer = Writer { bytes: vec![VERSION] };
+        if let Some(content_type) = self.content_type.as_deref().filter(|_| content_type == CONTENT_TYPE_EXTENDED) {
+            writer.field(Tag::ContentType, content_type);
+        }
+        let headers = [
+            (Tag::CacheControl, &self.cache_control),
+            (Tag::ContentDisposition, &self.content_disposition),
+            (Tag::ContentEncoding, &self.content_encoding),
+            (Tag::ContentLanguage, &self.content_language),
+            (Tag::Expires, &self.expires),
+            (Tag::WebsiteRedirectLocation, &self.website_redirect_location),
+        ];
+        for (tag, value) in headers {
+            if let Some(value) = value {
+                writer.field(tag, value);
+            }
+        }
+        for (name, value) in &self.user_metadata {
+            let mut pair = Writer { bytes: Vec::with_capacity(name.len() + value.len() + 2) };
+            pair.number(name.len() as u64);
+            pair.bytes.extend_from_slice(name);
+            pair.bytes.extend_from_slice(value);
+            writer.field(Tag::UserMetadata, &pair.bytes);
+        }
+        if let Some(checksum) = self.checksum.filter(|checksum| !checksum.is_small()) {
+            writer.field(Tag::Checksum, checksum.value());
+        }
+        for checksum in &self.more_checksums {
+            let head = [checksum.algorithm as u8 | (checksum.kind as u8) << 4];
+            writer.field(Tag::MoreChecksum, &[&head[..], checksum.value()].concat());
+        }
+        if let Some(upload) = &self.upload {
+            writer.field(Tag::Upload, upload);
+        }
+        if !self.part_sizes.is_empty() {
+            let mut runs = Writer { bytes: Vec::new() };
+            for run in &self.part_sizes {
+                runs.number(run.count.into());
+                runs.number(run.size);
+            }
+            writer.field(Tag::PartSizes, &runs.bytes);
+        }
+        (writer.bytes.len() > 1).then_some(writer.bytes)
+    }
+
+    fn decode_extended(&mut self, summary: &Summary, bytes: &[u8]) -> Result<(), RecordError> {
+        if bytes.len() > EXTENDED_RECORD_SIZE_MAX {
+            return Err(RecordError::Size);
+        }
+        let mut reader = Reader { bytes };
+        if reader.byte()? != VERSION {
+            return Err(RecordError::Version);
+        }
+        let mut last = 0;
+        while !reader.bytes.is_empty() {
+            let tag = reader.byte()?;
+            let size = usize::try_from(reader.number()?).map_err(|_| RecordError::Size)?;
+            let value = reader.take(size)?;
+            let repeats = tag == Tag::UserMetadata as u8 || tag == Tag::MoreChecksum as u8;
+            if tag < last || (tag == last && !repeats) {
+                return Err(RecordError::Field);
+            }
+            last = tag;
+            self.decode_field(summary, Tag::decode(tag)?, value)?;
+        }
+        Ok(())
+    }
+
+    fn decode_field(&mut self, summary: &Summary, tag: Tag, value: &[u8]) -> Result<(), RecordError> {
+        match tag {
+            Tag::ContentType if summary.content_type == CONTENT_TYPE_EXTENDED => {
+                self.content_type = Some(Cow::Owned(value.to_vec()));
+            }
+            Tag::ContentType => return Err(RecordError::Field),
+            Tag::CacheControl => self.cache_control = Some(value.to_vec()),
+            Tag::ContentDisposition => self.content_disposition = Some(value.to_vec()),
+            Tag::ContentEncoding => self.content_encoding = Some(value.to_vec()),
+            Tag::ContentLanguage => self.content_language = Some(value.to_vec()),
+            Tag::Expires => self.expires = Some(value.to_vec()),
+            Tag::WebsiteRedirectLocation => self.website_redirect_location = Some(value.to_vec()),
+            Tag::UserMetadata => {
+                let mut pair = Reader { bytes: value };
+                let name_size = usize::try_from(pair.number()?).map_err(|_| RecordError::Size)?;
+                let name = pair.take(name_size)?.to_vec();
+                self.user_metadata.push((name, pair.bytes.to_vec()));
+            }
+            Tag::Checksum => {
+                let (algorithm, kind) = summary.checksum_type.ok_or(RecordError::Field)?;
+                let checksum = Checksum::new(algorithm, kind, value).ok_or(RecordError::Size)?;
+                if checksum.is_small() {
+                    return Err(RecordError::Field);
+                }
+                self.checksum = Some(checksum);
+            }
+            Tag::MoreChecksum => {
+                let (&code, value) = value.split_first().ok_or(RecordError::Size)?;
+                let (algorithm, kind) = (ChecksumAlgorithm::decode(code & 15)?, ChecksumKind::decode(code >> 4)?);
+                self.more_checksums.push(Checksum::new(algorithm, kind, value).ok_or(RecordError::Size)?);
+            }
+            Tag::Upload => self.upload = Some(value.try_into().map_err(|_| RecordError::Size)?),
+            Tag::PartSizes => {
+                let mut runs = Reader { bytes: value };
+                while !runs.bytes.is_empty() {
+                    let count = u32::try_from(runs.number()?).map_err(|_| RecordError::Size)?;
+                    self.part_sizes.push(PartRun { count, size: runs.number()? });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of `user.sluice.d`: a PUT made this directory.
+pub const DIRECTORY_MADE_BY_PUT: [u8; 2] = [VERSION, 1];
+
+/// Whether the value of `user.sluice.d` says that a PUT made the directory. Anything else: it is somebody's own, and stays.
+pub fn is_made_by_put(value: &[u8]) -> bool {
+    value == DIRECTORY_MADE_BY_PUT
+}
+
+/// Fields of the extended record, written in this order.
+#[derive(Clone, Copy)]
+enum Tag {
+    ContentType = 1,
+    CacheControl = 2,
+    ContentDisposition = 3,
+    ContentEncoding = 4,
+    ContentLanguage = 5,
+    Expires = 6,
+    WebsiteRedirectLocation = 7,
+    UserMetadata = 8,
+    Checksum = 9,
+    MoreChecksum = 10,
+    Upload = 11,
+    PartSizes = 12,
+}
+
+impl Tag {
+    fn decode(code: u8) -> Result<Self, RecordError> {
+        Ok(match code {
+            1 => Self::ContentType,
+            2 => Self::CacheControl,
+            3 => Self::ContentDisposition,
+            4 => Self::ContentEncoding,
+            5 => Self::ContentLanguage,
+            6 => Self::Expires,
+            7 => Self::WebsiteRedirectLocation,
+            8 => Self::UserMetadata,
+            9 => Self::Checksum,
+            10 => Self::MoreChecksum,
+            11 => Self::Upload,
+            12 => Self::PartSizes,
+            _ => return Err(RecordError::Field),
+        })
+    }
+}
+
+/// Content types that cost one byte. Published: append only, and never reorder.
+const CONTENT_TYPES: [&str; 40] = [
+    "binary/octet-stream",
+    "application/octet-stream",
+    "text/plain",
+    "text/plain; charset=utf-8",
+    "text/html",
+    "text/html; charset=utf-8",
+    "text/css",
+    "text/css; charset=utf-8",
+    "text/csv",
+    "text/javascript",
+    "text/xml",
+    "text/markdown",
+    "application/javascript",
+    "application/json",
+    "application/xml",
+    "application/pdf",
+    "application/zip",
+    "application/gzip",
+    "application/x-gzip",
+    "application/x-tar",
+    "application/zstd",
+    "application/x-directory",
+    "application/x-directory; charset=UTF-8",
+    "application/x-www-form-urlencoded",
+    "application/vnd.apache.parquet",
+    "application/vnd.apache.avro",
+    "application/x-parquet",
+    "application/wasm",
+    "image/png",
+    "image/jpeg",
+    "image/gif",
+    "image/webp",
+    "image/svg+xml",
+    "image/tiff",
+    "video/mp4",
+    "video/webm",
+    "video/mp2t",
+    "audio/mpeg",
+    "audio/wav",
+    "font/woff2",
+];
+
+const _: () = assert!(CONTENT_TYPES.len() < CONTENT_TYPE_EXTENDED as usize);
+
+fn intern(content_type: &[u8]) -> u8 {
+    let position = CONTENT_TYPES.iter().position(|known| known.as_bytes() == content_type);
+    position.map_or(CONTENT_TYPE_EXTENDED, |index| index as u8 + 1)
+}
+
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    fn field(&mut self, tag: Tag, value: &[u8]) {
+        self.bytes.push(tag as u8);
+        self.number(value.len() as u64);
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// LEB128.
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.bytes.push(number as u8);
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Result<u8, RecordError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (array, rest) = self.bytes.split_first_chunk().ok_or(RecordError::Size)?;
+        self.bytes = rest;
+        Ok(*array)
+    }
+
+    fn take(&mut self, size: usize) -> Result<&'a [u8], RecordError> {
+        let (taken, rest) = self.bytes.split_at_checked(size).ok_or(RecordError::Size)?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u64, RecordError> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits || (byte == 0 && shift > 0) {
+                return Err(RecordError::Field);
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(RecordError::Field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    fn checksum() -> impl Strategy<Value = Checksum> {
+        (1u8..6, 0u8..2, any::<[u8; 32]>()).prop_map(|(algorithm, kind, value)| {
+            let algorithm = ChecksumAlgorithm::decode(algorithm).unwrap();
+            Checksum::new(algorithm, ChecksumKind::decode(kind).unwrap(), &value[..algorithm.size()]).unwrap()
+        })
+    }
+
+    fn content_type() -> impl Strategy<Value = Cow<'static, [u8]>> {
+        prop_oneof![
+            (0..CONTENT_TYPES.len()).prop_map(|index| Cow::Borrowed(CONTENT_TYPES[index].as_bytes())),
+            vec(any::<u8>(), 0..40).prop_map(Cow::Owned),
+        ]
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let header = || option::of(vec(any::<u8>(), 0..200));
+        let facts = (any::<u64>(), any::<i64>(), any::<[u8; 16]>(), any::<u32>());
+        let headers = (option::of(content_type()), header(), header(), header(), header(), header(), header());
+        let metadata = vec((vec(any::<u8>(), 0..140), vec(any::<u8>(), 0..300)), 0..5);
+        let runs = vec((any::<u32>(), any::<u64>()).prop_map(|(count, size)| PartRun { count, size }), 0..4);
+        let rest = (option::of(checksum()), vec(checksum(), 0..3), metadata, option::of(any::<[u8; 16]>()), runs);
+        (facts, headers, rest).prop_map(|(facts, headers, rest)| {
+            let mut record = Record::new(facts.0, facts.1, facts.2);
+            record.parts = facts.3;
+            (record.content_type, record.cache_control, record.content_disposition) = (headers.0, headers.1, headers.2);
+            (record.content_encoding, record.content_language, record.expires) = (headers.3, headers.4, headers.5);
+            record.website_redirect_location = headers.6;
+            (record.checksum, record.more_checksums, record.user_metadata) = (rest.0, rest.1, rest.2);
+            (record.upload, record.part_sizes) = (rest.3, rest.4);
+            record
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(record in record()) {
+            let encoded = record.encode();
+            prop_assert!(encoded.summary().len() <= RECORD_SIZE_MAX);
+            prop_assert_eq!(&Record::decode(encoded.summary(), encoded.extended.as_deref()).unwrap(), &record);
+            let summary = Summary::decode(encoded.summary()).unwrap();
+            prop_assert_eq!(summary.has_extended, encoded.extended.is_some());
+            let spilled = encoded.summary_spilled();
+            prop_assert!(Summary::decode(&spilled).unwrap().is_spilled);
+            prop_assert_eq!(&Record::decode(&spilled, encoded.extended.as_deref()).unwrap(), &record);
+            let lost = Record::decode(encoded.summary(), None).unwrap();
+            prop_assert_eq!((lost.size, lost.etag), (record.size, record.etag));
+        }
+
+        #[test]
+        fn any_bytes_are_an_error_or_canonical(
+            noise in vec(any::<u8>(), 0..70), record in record(),
+            flips in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in any::<prop::sample::Index>())
+        {
+            if let Ok(decoded) = Summary::decode(&noise) {
+                prop_assert_eq!(&decoded.encode()[..], &noise[..]);
+            }
+            let encoded = record.encode();
+            let (mut summary, mut extended) = (encoded.summary().to_vec(), encoded.extended.unwrap_or_default());
+            for (index, value) in flips {
+                let length = summary.len() + extended.len();
+                match index.index(length) {
+                    at if at < summary.len() => summary[at] = value,
+                    at => extended[at - 48] = value,
+                }
+            }
+            extended.truncate(cut.index(extended.len() + 1));
+            if let Ok(decoded) = Summary::decode(&summary) {
+                prop_assert_eq!(&decoded.encode()[..], &summary[..]);
+            }
+            if let Ok(decoded) = Record::decode(&summary, Some(&extended)) {
+                let again = decoded.encode();
+                prop_assert_eq!(Record::decode(again.summary(), again.extended.as_deref()).unwrap(), decoded);
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordinary_object_needs_no_second_attribute() {
+        let mut record = Record::new(5, 1_700_000_000_123_456_789, [9; 16]);
+        record.content_type = Some(Cow::Borrowed(b"image/png"));
+        record.checksum = Checksum::new(ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject, &[1; 8]);
+        assert_eq!(record.encode().extended, None);
+        record.checksum = Checksum::new(ChecksumAlgorithm::Sha256, ChecksumKind::FullObject, &[1; 32]);
+        let encoded = record.encode();
+        assert!(encoded.extended.is_some());
+        let summary = Summary::decode(encoded.summary()).unwrap();
+        assert_eq!(summary.checksum_type, Some((ChecksumAlgorithm::Sha256, ChecksumKind::FullObject)));
+        assert_eq!(summary.checksum(), None);
+        assert_eq!(Checksum::new(ChecksumAlgorithm::Crc32, ChecksumKind::FullObject, &[1; 8]), None);
+    }
+
+    #[test]
+    fn parts_are_found_by_number() {
+        let mut record = Record::new(0, 0, [0; 16]);
+        record.part_sizes = Record::runs_of([5, 5, 5, 7, 5, 2]);
+        assert_eq!(record.part_sizes.len(), 4);
+        let found: Vec<_> = (0..8).map(|number| record.part(number)).collect();
+        let expected = [None, Some((0, 5)), Some((5, 5)), Some((10, 5)), Some((15, 7)), Some((22, 5)), Some((27, 2)), None];
+        assert_eq!(found, expected);
+        record.part_sizes = vec![PartRun { count: u32::MAX, size: u64::MAX }];
+        assert_eq!(record.part(3), None);
+    }
+
+    #[test]
+    fn nine_hundred_parts_and_full_metadata_spill_rarely_and_ten_thousand_sizes_fit() {
+        let mut record = Record::new(0, 0, [0; 16]);
+        record.part_sizes = Record::runs_of((0..900).map(|part| if part < 899 { 5 << 20 } else { 77 }));
+        assert!(record.encode().extended.unwrap().len() < 32);
+        record.part_sizes = Record::runs_of((0..10_000).map(|part| (5 << 40) + part));
+        record.user_metadata = vec![(b"n".to_vec(), vec![b'v'; 2047])];
+        let encoded = record.encode();
+        assert!(encoded.extended.as_ref().unwrap().len() < EXTENDED_RECORD_SIZE_MAX);
+        assert_eq!(Record::decode(encoded.summary(), encoded.extended.as_deref()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_mark_of_ours_is_exact() {
+        assert!(is_made_by_put(&DIRECTORY_MADE_BY_PUT));
+        assert!(!is_made_by_put(b"") && !is_made_by_put(&[1, 3]));
+    }
+}
