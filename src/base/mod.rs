@@ -2,6 +2,7 @@
 //!
 //! Imports nothing of ours.
 
+pub mod bucket_name;
 pub mod hex;
 pub mod percent;
 pub mod principal;
