@@ -69,6 +69,22 @@ impl Config {
         ];
         compared.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }
+
+    /// `new`, with everything that needs a restart as it is now.
+    pub fn reloaded(&self, new: Config) -> Config {
+        Config {
+            directory: self.directory.clone(),
+            listen: self.listen.clone(),
+            cores: self.cores.clone(),
+            config_dir: self.config_dir.clone(),
+            durability: self.durability,
+            read_mode: self.read_mode,
+            region: self.region.clone(),
+            buffer_memory: self.buffer_memory,
+            connections_per_core_max: self.connections_per_core_max,
+            ..new
+        }
+    }
 }
 
 /// An address to accept connections on.

@@ -472,7 +472,11 @@ mod tests {
             options.log_level = Some("debug".into());
             options.listen = Some(vec![":1".into()]);
         });
-        assert_eq!(old.needs_restart(&new.expect("valid")), ["listen", "region"]);
+        let new = new.expect("valid");
+        assert_eq!(old.needs_restart(&new), ["listen", "region"]);
+        let reloaded = old.reloaded(new);
+        assert!(old.needs_restart(&reloaded).is_empty());
+        assert_eq!((reloaded.log_level, reloaded.region.as_str()), (LogLevel::Debug, "us-east-1"));
         assert!(old.needs_restart(&old.clone()).is_empty());
     }
 }
