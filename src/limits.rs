@@ -120,8 +120,41 @@ pub const LINGER_SIZE_MAX: usize = 32 * 1024 * 1024;
 /// A transfer that waits this long for its client gives its blocks back.
 pub const STALL_DURATION: Duration = Duration::from_millis(500);
 
+/// Seconds within which a request's head must have arrived, from its first byte on.
+pub const HEAD_TIMEOUT_DEFAULT_S: u64 = 30;
+/// Seconds that a kept-alive connection may be silent between requests. Longer than a load balancer's usual 60, so that
+/// it is the balancer that closes and never sends a request into our close.
+pub const IDLE_TIMEOUT_DEFAULT_S: u64 = 75;
+/// Seconds without one byte of a body, received or taken by the client.
+pub const BODY_STALL_TIMEOUT_DEFAULT_S: u64 = 30;
+/// Seconds for one request, all in all: 5 GiB at half a megabit a second.
+pub const TOTAL_TIMEOUT_DEFAULT_S: u64 = 24 * 3600;
+/// Bytes a second below which a body counts as stalled although bytes drip.
+pub const MINIMUM_RATE_DEFAULT: u64 = 1024;
+/// Seconds that requests in flight have to finish after SIGTERM.
+pub const DRAIN_TIMEOUT_DEFAULT_S: u64 = 30;
+/// The longest value any timeout may be set to: 30 days. Keeps deadline arithmetic away from overflow.
+pub const TIMEOUT_MAX_S: u64 = 30 * 24 * 3600;
+/// Connections of one core. An idle one costs at most 6 KiB: 96 MiB.
+pub const CONNECTIONS_PER_CORE_DEFAULT: usize = 16 * 1024;
+/// The highest value for connections of one core.
+pub const CONNECTIONS_PER_CORE_MAX: usize = 1024 * 1024;
+/// Descriptors kept for everything that is no connection: directories, rings, objects being moved.
+pub const DESCRIPTORS_RESERVED: usize = 512;
+/// Addresses to listen on.
+pub const LISTEN_COUNT_MAX: usize = 64;
+/// Data cores.
+pub const CORES_MAX: usize = 1024;
+/// Bytes of the configuration file.
+pub const CONFIG_FILE_SIZE_MAX: u64 = 1024 * 1024;
+/// Bytes of a file that holds one key.
+pub const KEY_FILE_SIZE_MAX: u64 = 4 * 1024;
+
 const _: () = {
     assert!(RECEIVE_SIZE >= HEAD_SIZE_MAX);
+    assert!(HEAD_TIMEOUT_DEFAULT_S < TIMEOUT_MAX_S && TOTAL_TIMEOUT_DEFAULT_S <= TIMEOUT_MAX_S);
+    assert!(CONNECTIONS_PER_CORE_DEFAULT <= CONNECTIONS_PER_CORE_MAX);
+    assert!(BUFFER_MEMORY_DEFAULT >= (BLOCK_SIZE * BLOCKS_PER_TRANSFER_MAX) as u64);
     assert!(TARGET_SIZE_MAX < HEAD_SIZE_MAX);
     assert!(BLOCK_SIZE.is_multiple_of(BLOCK_ALIGN));
     assert!(HUGE_PAGE_SIZE.is_multiple_of(BLOCK_SIZE));

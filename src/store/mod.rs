@@ -13,7 +13,7 @@ pub mod bucket;
 pub mod commit;
 pub mod delete;
 pub mod key;
-pub mod list;
+//pub mod list;
 pub mod locks;
 pub mod object;
 pub mod record;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::barrier::{Barrier, Method};
-use super::list::Snapshots;
+
 use super::locks::KeyLocks;
 use crate::config::Durability;
 use crate::sys::filesystem::{self, FileSystemKind};
@@ -25,7 +25,7 @@ pub struct Volume {
     pub(super) spill: OwnedFd,
     pub(super) locks: KeyLocks,
     pub(super) barrier: Barrier,
-    pub(super) snapshots: Snapshots,
+
     sync: Sync,
     facts: Facts,
     next_name: AtomicU64,
@@ -115,7 +115,7 @@ impl Volume {
             spill,
             locks: KeyLocks::new(),
             barrier,
-            snapshots: Snapshots::default(),
+
             sync,
             facts,
             next_name: AtomicU64::new(0),

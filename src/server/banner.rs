@@ -1,0 +1,185 @@
+//! What a person reads when the server has started: facts in, text out.
+
+use std::fmt::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::fatal::cpu_list;
+use super::root_keys::RootOrigin;
+use crate::config::{Durability, Listen, ReadMode, Scheme};
+
+/// All that the start message says.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Name, version and commit.
+    pub version: String,
+    pub listen: Vec<Listen>,
+    pub cpus: Vec<usize>,
+    pub directory: PathBuf,
+    /// `ext4`, `xfs`.
+    pub filesystem: String,
+    pub direct: DirectIo,
+    pub durability: Durability,
+    pub read_mode: ReadMode,
+    pub buffer_memory: u64,
+    pub region: String,
+    pub access_key: String,
+    pub root_origin: RootOrigin,
+}
+
+/// Whether data goes past the page cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectIo {
+    /// Bytes to which offsets, lengths and memory are aligned.
+    On { alignment: u32 },
+    /// Said with its cost; why the filesystem refuses.
+    Off { reason: String },
+}
+
+impl Facts {
+    /// The line that lists the buckets of this server, to be copied into a shell on this machine. The secret is read from where it
+    /// is kept: it is neither printed nor left in a shell's history.
+    pub fn aws_line(&self) -> String {
+        let mut line = format!("AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY=", self.access_key);
+        match &self.root_origin {
+            RootOrigin::Environment => line.push_str("\"$SLUICE_ROOT_SECRET_KEY\""),
+            RootOrigin::SecretFile(path) => line.extend(["\"$(cat ", &quote(path), ")\""]),
+            RootOrigin::Stored { path, .. } => {
+                line.extend(["\"$(sed -n 's/^secret_key = \"\\(.*\\)\"/\\1/p' ", &quote(path), ")\""]);
+            }
+        }
+        let endpoint = self.listen.first().map(reachable).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = write!(line, " AWS_REGION={} aws --endpoint-url {endpoint} s3 ls", self.region);
+        line
+    }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.version)?;
+        for listen in &self.listen {
+            writeln!(f, "  endpoint    {listen}")?;
+        }
+        let cores = self.cpus.len();
+        let plural = if cores == 1 { "data core" } else { "data cores" };
+        writeln!(f, "  cores       {cores} {plural}, pinned to CPU {}", cpu_list(&self.cpus))?;
+        writeln!(f, "  directory   {} ({})", self.directory.display(), self.filesystem)?;
+        match &self.direct {
+            DirectIo::On { alignment } => {
+                writeln!(f, "  O_DIRECT    on, alignment {alignment} bytes, reads {}", self.read_mode.as_str())?
+            }
+            DirectIo::Off { reason } => writeln!(f, "  O_DIRECT    off, data passes the page cache: {reason}")?,
+        }
+        writeln!(f, "  durability  {}", durability_sentence(self.durability))?;
+        writeln!(f, "  buffers     {} MiB", self.buffer_memory / (1024 * 1024))?;
+        writeln!(f, "  root keys   {}", self.root_sentence())?;
+        writeln!(f, "  try         {}", self.aws_line())
+    }
+}
+
+impl Facts {
+    fn root_sentence(&self) -> String {
+        match &self.root_origin {
+            RootOrigin::Environment => "from the environment".to_owned(),
+            RootOrigin::SecretFile(path) => format!("secret read from {}", path.display()),
+            RootOrigin::Stored { path, is_new: true } => format!("a new pair was generated, kept in {}", path.display()),
+            RootOrigin::Stored { path, is_new: false } => format!("kept in {}", path.display()),
+        }
+    }
+}
+
+fn durability_sentence(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Acked => "acked: an answered change survives a power cut",
+        Durability::Strict => "strict: an answered change survives a power cut, each with its own fsync",
+        Durability::Relaxed => "RELAXED: A POWER CUT LOSES THE CHANGES OF THE LAST SECONDS, ALSO ANSWERED ONES",
+    }
+}
+
+/// The URL under which a client on this machine reaches the listener: one that takes all addresses is no address to call.
+fn reachable(listen: &Listen) -> String {
+    let ip = match listen.address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let scheme: Scheme = listen.scheme;
+    format!("{}://{}", scheme.as_str(), SocketAddr::new(ip, listen.address.port()))
+}
+
+/// A path as one word of a POSIX shell.
+fn quote(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        let listen = |scheme, address: &str| Listen { scheme, address: address.parse().expect("address") };
+        Facts {
+            version: "sluice 1.2.3 (abc)".into(),
+            listen: vec![listen(Scheme::Http, "0.0.0.0:9000"), listen(Scheme::Https, "[::1]:9443")],
+            cpus: vec![0, 1, 2],
+            directory: "/srv/my data".into(),
+            filesystem: "xfs".into(),
+            direct: DirectIo::On { alignment: 4096 },
+            durability: Durability::Acked,
+            read_mode: ReadMode::Auto,
+            buffer_memory: 128 << 20,
+            region: "us-east-1".into(),
+            access_key: "SLKEXAMPLE".into(),
+            root_origin: RootOrigin::Stored { path: "/srv/my data/.sluice/config/root.toml".into(), is_new: true },
+        }
+    }
+
+    #[test]
+    fn says_what_an_operator_asks() {
+        let text = facts().to_string();
+        let expected = [
+            "sluice 1.2.3 (abc)",
+            "http://0.0.0.0:9000",
+            "https://[::1]:9443",
+            "3 data cores, pinned to CPU 0-2",
+            "/srv/my data (xfs)",
+            "on, alignment 4096 bytes",
+            "acked",
+            "a new pair was generated, kept in /srv/my data/.sluice/config/root.toml",
+        ];
+        for part in expected {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        let relaxed = Facts { durability: Durability::Relaxed, direct: DirectIo::Off { reason: "tmpfs".into() }, ..facts() };
+        let text = relaxed.to_string();
+        assert!(text.contains("RELAXED") && text.contains("off, data passes the page cache: tmpfs"), "{text}");
+    }
+
+    #[test]
+    fn the_aws_line_can_be_pasted() {
+        assert_eq!(
+            facts().aws_line(),
+            "AWS_ACCESS_KEY_ID=SLKEXAMPLE AWS_SECRET_ACCESS_KEY=\"$(sed -n 's/^secret_key = \"\\(.*\\)\"/\\1/p' \
+             '/srv/my data/.sluice/config/root.toml')\" AWS_REGION=us-east-1 aws --endpoint-url http://127.0.0.1:9000 s3 ls"
+        );
+        let from_file = Facts { root_origin: RootOrigin::SecretFile("/run/secrets/s".into()), ..facts() };
+        assert!(from_file.aws_line().contains("AWS_SECRET_ACCESS_KEY=\"$(cat /run/secrets/s)\""));
+        let from_environment = Facts { root_origin: RootOrigin::Environment, ..facts() };
+        assert!(from_environment.aws_line().contains("=\"$SLUICE_ROOT_SECRET_KEY\""));
+    }
+
+    #[test]
+    fn the_shell_reads_the_secret_that_the_line_names() {
+        let directory = tempfile::Builder::new().prefix("it's a $(test) ").tempdir().expect("temporary directory");
+        let path = directory.path().join("root.toml");
+        std::fs::write(&path, "# secret_key = \"no\"\naccess_key = \"SLKX\"\nsecret_key = \"s3cr3t\"\n").expect("write");
+        let line = Facts { root_origin: RootOrigin::Stored { path, is_new: false }, ..facts() }.aws_line();
+        let (settings, _) = line.split_once(" AWS_REGION").expect("region follows");
+        let script = format!("{settings}; printf %s \"$AWS_SECRET_ACCESS_KEY\"");
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "s3cr3t");
+    }
+}

@@ -1,0 +1,114 @@
+//! What is this machine able to do for us, and what must an operator change? Everything that can be known before the first
+//! request is found out here, and never by a failing request.
+
+mod directory;
+mod kernel;
+mod ports;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::fatal::Fatal;
+use super::root_keys::{self, RootKeys};
+use crate::config::Config;
+use crate::limits;
+
+pub use ports::bind_shared;
+
+/// What the checks found, for whoever opens the volume and starts the cores. Keep it alive as long as the server runs: it
+/// holds the lock on the directory and the ports.
+pub struct Boot {
+    /// With the ports that the kernel chose for port 0, and no more connections than there are descriptors for.
+    pub config: Arc<Config>,
+    /// The CPUs to start a data core on, ascending.
+    pub cpus: Vec<usize>,
+    pub root: RootKeys,
+    /// The served directory, open.
+    pub directory: OwnedFd,
+    /// The type of its filesystem as `mount` calls it: `ext4`, `xfs`.
+    pub filesystem: String,
+    pub privileges: Privileges,
+    /// What is worth a line at start and no reason to stop.
+    pub warnings: Vec<String>,
+    _lock: OwnedFd,
+    _ports: Vec<socket2::Socket>,
+}
+
+/// What an ordinary user cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Privileges {
+    /// Give files to the user who wrote them over S3.
+    pub chown: bool,
+    /// Keep what grants or retains in attributes that POSIX users cannot forge.
+    pub trusted_xattr: bool,
+    /// Listen below port 1024.
+    pub low_ports: bool,
+}
+
+/// All checks, the ones with the clearest remedy first: a second server on the same directory is told so, and not that its
+/// port is taken.
+pub fn check(mut config: Config) -> Result<Boot, Fatal> {
+    let mut warnings = Vec::new();
+    let cpus = kernel::cpus(&config.cores)?;
+    check_buffer_memory(&config, cpus.len())?;
+    let directory = directory::open(&config.directory)?;
+    kernel::probe_io_uring()?;
+    let connections = kernel::raise_descriptors(cpus.len(), config.connections_per_core_max, &mut warnings)?;
+    config.connections_per_core_max = connections;
+    let ports = ports::reserve(&mut config.listen)?;
+    let root = root_keys::establish(&config)?;
+    for variable in &config.unknown_environment {
+        warnings.push(format!("the environment variable {variable} is no option of this server; check its spelling"));
+    }
+    Ok(Boot {
+        config: Arc::new(config),
+        cpus,
+        root,
+        privileges: kernel::privileges(directory.trusted_xattr),
+        directory: directory.handle,
+        filesystem: directory.filesystem,
+        warnings,
+        _lock: directory.lock,
+        _ports: ports,
+    })
+}
+
+impl Privileges {
+    /// What is missing, in one sentence; `None` when nothing is.
+    pub fn sentence(self) -> Option<String> {
+        let missing: Vec<&str> = [
+            (self.chown, "files belong to this user whoever writes them (CAP_CHOWN)"),
+            (self.trusted_xattr, "tags and retention are kept under .sluice (CAP_SYS_ADMIN)"),
+            (self.low_ports, "ports below 1024 cannot be used (CAP_NET_BIND_SERVICE)"),
+        ]
+        .into_iter()
+        .filter_map(|(has, sentence)| (!has).then_some(sentence))
+        .collect();
+        (!missing.is_empty()).then(|| format!("running without privileges: {}", missing.join("; ")))
+    }
+}
+
+fn check_buffer_memory(config: &Config, cores: usize) -> Result<(), Fatal> {
+    let least = (limits::BLOCK_SIZE * limits::BLOCKS_PER_TRANSFER_MAX * cores) as u64;
+    if config.buffer_memory < least {
+        return Err(Fatal::BufferMemory { bytes: config.buffer_memory, least, cores });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_privileges_are_one_sentence() {
+        let all = Privileges { chown: true, trusted_xattr: true, low_ports: true };
+        assert_eq!(all.sentence(), None);
+        let none = Privileges { chown: false, trusted_xattr: false, low_ports: false };
+        let sentence = none.sentence().expect("something is missing");
+        for word in ["CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_NET_BIND_SERVICE"] {
+            assert!(sentence.contains(word), "{sentence}");
+        }
+        assert!(!Privileges { chown: true, ..none }.sentence().expect("two are missing").contains("CHOWN"));
+    }
+}
