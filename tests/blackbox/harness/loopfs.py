@@ -1,0 +1,79 @@
+"""Small filesystems on loop devices, made and taken down by a test. Needs root and a free loop device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+MIB = 1024 * 1024
+# XFS refuses to be made smaller than 300 MB.
+XFS_SIZE_MIN = 320 * MIB
+
+
+def run(*command: str) -> str:
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {result.stderr.strip() or result.stdout.strip()}")
+    return result.stdout.strip()
+
+
+def missing() -> str | None:
+    """Why loop filesystems cannot be used here; None when they can."""
+    if os.geteuid() != 0:
+        return "loop filesystems need root"
+    if not Path("/dev/loop-control").exists():
+        return "no loop devices here"
+    return None
+
+
+class LoopFilesystem:
+    """`image` formatted as `kind`, attached and mounted at `mount`."""
+
+    def __init__(self, folder: Path, kind: str, size: int, options: tuple[str, ...] = ()):
+        self.kind, self.size, self.options = kind, max(size, XFS_SIZE_MIN) if kind == "xfs" else size, options
+        self.image, self.mount = folder / f"{kind}.img", folder / f"{kind}-mount"
+        self.device: str | None = None
+
+    def __enter__(self) -> "LoopFilesystem":
+        self.mount.mkdir(parents=True, exist_ok=True)
+        with open(self.image, "wb") as image:
+            image.truncate(self.size)
+        force = {"ext4": "-F", "xfs": "-f"}[self.kind]
+        run(f"mkfs.{self.kind}", "-q", force, *self.options, str(self.image))
+        self.attach()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.detach()
+
+    def attach(self) -> None:
+        self.device = run("losetup", "-f", "--show", str(self.image))
+        try:
+            run("mount", "-t", self.kind, self.device, str(self.mount))
+        except RuntimeError:
+            run("losetup", "-d", self.device)
+            self.device = None
+            raise
+
+    def detach(self) -> None:
+        for _ in range(100):
+            result = subprocess.run(["umount", str(self.mount)], capture_output=True, text=True)
+            if result.returncode == 0 or "not mounted" in result.stderr:
+                break
+            time.sleep(0.05)
+        else:
+            raise RuntimeError(f"umount {self.mount}: {result.stderr}")
+        if self.device:
+            run("losetup", "-d", self.device)
+            self.device = None
+
+    def power_cut(self) -> None:
+        """The filesystem goes down at once, its log not flushed: XFS_IOC_GOINGDOWN and EXT4_IOC_SHUTDOWN."""
+        run("xfs_io", "-x", "-c", "shutdown", str(self.mount))
+
+    def remount(self) -> None:
+        """The machine is back: the journal is replayed."""
+        self.detach()
+        self.attach()

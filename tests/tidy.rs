@@ -1,0 +1,535 @@
+//! The house rules that a machine can hold: floors, the unsafe list, sizes, unfinished marks, panics on input, room headers.
+//!
+//! The rules work on the text of `src/`, with comments and literals blanked, so they need no compiler and cost milliseconds.
+//! Each rule is a function from a file to complaints, tested on fixtures below.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// A room and its floor; a room imports only from lower floors (`src/ARCHITECTURE.md`).
+const FLOORS: &[(&str, u8)] = &[
+    ("limits", 0),
+    ("base", 0),
+    ("config", 0),
+    ("auth", 1),
+    ("body", 1),
+    ("digest", 1),
+    ("http", 1),
+    ("mem", 1),
+    ("policy", 1),
+    ("sys", 1),
+    ("xml", 1),
+    ("io", 2),
+    ("net", 2),
+    ("flow", 3),
+    ("store", 3),
+    ("s3", 4),
+    ("cli", 6),
+    ("server", 6),
+];
+
+/// Imports within one floor, importer first. They point one way, so that no two rooms know each other.
+const SAME_FLOOR: &[(&str, &str)] = &[
+    ("base", "limits"),
+    ("config", "limits"),
+    ("config", "base"),
+    ("net", "io"),
+    ("flow", "store"),
+    ("body", "http"),
+    ("cli", "server"),
+];
+
+/// Where `unsafe` may stand: a folder ends with `/`.
+const UNSAFE_ALLOWED: &[&str] = &["src/mem/", "src/sys/", "src/digest/lanes", "src/digest/sha256_lanes.rs", "src/io/lease.rs"];
+
+/// Rooms that read a client's bytes: nothing there may panic, so no `unwrap` and no `expect` outside tests.
+const PANIC_FREE: &[&str] = &["http", "body", "auth", "xml", "policy", "s3"];
+
+/// Lines in those rooms that may: file, a part of the line, why it cannot fail.
+const PANIC_ALLOWED: &[(&str, &str, &str)] = &[];
+
+/// Lines of a source file, tests included.
+const FILE_LINES_MAX: usize = 800;
+/// Lines of a function that fits on a screen; longer ones are named in the output.
+const FUNCTION_LINES_AIM: usize = 70;
+/// Lines of a function at most.
+const FUNCTION_LINES_MAX: usize = 100;
+
+const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "FIXME", "TODO", "XXX", "dbg!"];
+
+#[test]
+fn the_house_rules_hold() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut complaints = Vec::new();
+    for folder in ["src", "tests", "benches", "fuzz", "perf"] {
+        for path in files_below(&root.join(folder), "rs") {
+            let name = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+            check_file(&File::new(&name, &text), &mut complaints);
+        }
+    }
+    check_machine_paths(root, &mut complaints);
+    let mut report = String::new();
+    for complaint in &complaints {
+        let _ = writeln!(report, "  {complaint}");
+    }
+    assert!(complaints.is_empty(), "{} house rules broken:\n{report}", complaints.len());
+}
+
+/// One source file: as written, and with comments and literals blanked (same line numbers).
+struct File<'a> {
+    name: &'a str,
+    lines: Vec<&'a str>,
+    code: String,
+    /// The line index from which the file is `#[cfg(test)] mod …`, or its length.
+    tests_from: usize,
+}
+
+impl<'a> File<'a> {
+    fn new(name: &'a str, text: &'a str) -> Self {
+        let code = blank(text);
+        let lines: Vec<&str> = text.lines().collect();
+        let code_lines: Vec<&str> = code.lines().collect();
+        let is_tests = |i: &usize| {
+            code_lines[*i].starts_with("#[cfg(test)]") && code_lines.get(i + 1).is_some_and(|next| next.starts_with("mod "))
+        };
+        let whole = name.starts_with("tests/") || name.starts_with("benches/") || name.ends_with("tests.rs");
+        let tests_from = if whole { 0 } else { (0..code_lines.len()).find(is_tests).unwrap_or(code_lines.len()) };
+        Self { name, lines, code, tests_from }
+    }
+
+    /// `src/http/head.rs` and `src/http.rs` are in the room `http`.
+    fn room(&self) -> Option<&str> {
+        let below = self.name.strip_prefix("src/")?;
+        let first = below.split('/').next()?;
+        Some(first.strip_suffix(".rs").unwrap_or(first))
+    }
+
+    fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.code.lines().enumerate()
+    }
+}
+
+fn check_file(file: &File, complaints: &mut Vec<String>) {
+    check_floors(file, complaints);
+    check_unsafe(file, complaints);
+    check_sizes(file, complaints);
+    check_unfinished(file, complaints);
+    check_panics(file, complaints);
+    check_header(file, complaints);
+    check_tests_assert(file, complaints);
+}
+
+fn check_floors(file: &File, complaints: &mut Vec<String>) {
+    let Some(room) = file.room() else { return };
+    if matches!(room, "lib" | "main") {
+        return;
+    }
+    let Some(floor) = floor_of(room) else {
+        complaints.push(format!("{}: the room `{room}` has no floor in tests/tidy.rs", file.name));
+        return;
+    };
+    let code: String = file.code.lines().take(file.tests_from).fold(String::new(), |text, line| text + line + "\n");
+    for (line, imported) in imports(&code) {
+        let allowed = imported == room
+            || floor_of(&imported).is_some_and(|below| below < floor)
+            || SAME_FLOOR.contains(&(room, imported.as_str()));
+        if !allowed {
+            complaints.push(format!("{}:{}: `{room}` (floor {floor}) imports `{imported}`", file.name, line + 1));
+        }
+    }
+}
+
+fn floor_of(room: &str) -> Option<u8> {
+    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+}
+
+/// Every room named after `crate::`, also in a group, with its line index.
+fn imports(code: &str) -> BTreeSet<(usize, String)> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        if code[..at].ends_with(is_word) || code[..at].ends_with('$') {
+            continue;
+        }
+        let line = code[..at].matches('\n').count();
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            found.extend(group_heads(group).into_iter().map(|name| (line, name)));
+        } else {
+            let name: String = rest.chars().take_while(|c| is_word(*c)).collect();
+            // A macro or a constant at the crate's root is not a room.
+            if floor_of(&name).is_some() || name.chars().next().is_some_and(char::is_lowercase) {
+                found.insert((line, name));
+            }
+        }
+    }
+    found
+}
+
+/// `a, b::{c, d}, e}` names the rooms `a`, `b` and `e`.
+fn group_heads(group: &str) -> Vec<String> {
+    let (mut heads, mut depth, mut head, mut in_head) = (Vec::new(), 0, String::new(), true);
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                heads.push(std::mem::take(&mut head));
+                in_head = true;
+            }
+            c if depth == 0 && in_head && is_word(c) => head.push(c),
+            c if depth == 0 && !c.is_whitespace() => in_head = false,
+            _ => {}
+        }
+    }
+    heads.push(head);
+    heads.retain(|head| !head.is_empty());
+    heads
+}
+
+fn check_unsafe(file: &File, complaints: &mut Vec<String>) {
+    let allowed = UNSAFE_ALLOWED.iter().any(|place| file.name.starts_with(place)) || file.name == "tests/tidy.rs";
+    for (i, line) in file.code_lines() {
+        if !has_word(line, "unsafe") || line.contains("unsafe_code") || line.contains("unsafe_op_in") {
+            continue;
+        }
+        if !allowed {
+            complaints.push(format!("{}:{}: `unsafe` outside the list", file.name, i + 1));
+        } else if !line.contains("unsafe fn") && !line.contains("unsafe extern") && !is_explained(&file.lines, i) {
+            complaints.push(format!("{}:{}: `unsafe` without a `// SAFETY:` line", file.name, i + 1));
+        }
+    }
+}
+
+/// A `SAFETY:` comment on the line, or above it, or above the statement that the line continues.
+fn is_explained(lines: &[&str], at: usize) -> bool {
+    const STATEMENT_LINES_MAX: usize = 4;
+    if lines[at].contains("SAFETY:") {
+        return true;
+    }
+    let mut code_above = 0;
+    for line in lines[..at].iter().rev() {
+        let text = line.trim_start();
+        if text.starts_with("//") {
+            if text.contains("SAFETY:") {
+                return true;
+            }
+        } else if !text.starts_with("#[") {
+            code_above += 1;
+            let ends = text.ends_with(';') || text.ends_with('}') || text.is_empty();
+            if ends || code_above == STATEMENT_LINES_MAX {
+                return false;
+            }
+        }
+    }
+    false
+}
+
+fn check_sizes(file: &File, complaints: &mut Vec<String>) {
+    if file.lines.len() > FILE_LINES_MAX {
+        complaints.push(format!("{}: {} lines, at most {FILE_LINES_MAX}", file.name, file.lines.len()));
+    }
+    for function in functions(&file.code) {
+        let length = function.last - function.first + 1;
+        let place = format!("{}:{}: `{}` has {length} lines", file.name, function.first + 1, function.name);
+        if length > FUNCTION_LINES_MAX {
+            complaints.push(format!("{place}, at most {FUNCTION_LINES_MAX}"));
+        } else if length > FUNCTION_LINES_AIM {
+            eprintln!("  {place}, a screen has {FUNCTION_LINES_AIM}");
+        }
+    }
+}
+
+struct Function {
+    name: String,
+    first: usize,
+    last: usize,
+    body: String,
+}
+
+/// Every `fn` with a body in blanked code, inner ones too.
+fn functions(code: &str) -> Vec<Function> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("fn ") {
+        if code[..at].ends_with(is_word) {
+            continue;
+        }
+        let name: String = code[at + 3..].chars().take_while(|c| is_word(*c)).collect();
+        if name.is_empty() {
+            continue;
+        }
+        let Some(open) = body_start(&code[at..]) else { continue };
+        let open = at + open;
+        let close = open + matching_brace(&code[open..]);
+        let line_of = |position: usize| code[..position].matches('\n').count();
+        found.push(Function { name, first: line_of(at), last: line_of(close), body: code[open..close].to_owned() });
+    }
+    found
+}
+
+/// The first `{` of a body; `None` for a declaration, whose `;` comes first. `[u8; 4]` in a signature is not its end.
+fn body_start(signature: &str) -> Option<usize> {
+    let mut brackets = 0;
+    for (i, c) in signature.char_indices() {
+        match c {
+            '[' | '(' => brackets += 1,
+            ']' | ')' => brackets -= 1,
+            '{' if brackets == 0 => return Some(i),
+            ';' if brackets == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn matching_brace(code: &str) -> usize {
+    let mut depth = 0;
+    for (i, c) in code.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 1 => return i,
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+fn check_unfinished(file: &File, complaints: &mut Vec<String>) {
+    if file.name == "tests/tidy.rs" {
+        return;
+    }
+    for (i, line) in file.lines.iter().enumerate() {
+        if let Some(mark) = UNFINISHED.iter().find(|mark| has_word(line, mark)) {
+            complaints.push(format!("{}:{}: `{mark}`: finish it or take it out", file.name, i + 1));
+        }
+    }
+}
+
+fn check_panics(file: &File, complaints: &mut Vec<String>) {
+    if !file.room().is_some_and(|room| PANIC_FREE.contains(&room)) {
+        return;
+    }
+    for (i, line) in file.code_lines().take(file.tests_from) {
+        let written = file.lines[i];
+        let allowed = PANIC_ALLOWED.iter().any(|(name, part, _)| *name == file.name && written.contains(part));
+        if !allowed && (line.contains(".unwrap()") || line.contains(".expect(") || line.contains("panic!(")) {
+            complaints.push(format!("{}:{}: may panic on a client's bytes: {}", file.name, i + 1, written.trim()));
+        }
+    }
+}
+
+fn check_header(file: &File, complaints: &mut Vec<String>) {
+    let opens_room = file.name.starts_with("src/") && file.name.matches('/').count() == 2 && file.name.ends_with("/mod.rs");
+    if opens_room && !file.lines.first().is_some_and(|line| line.starts_with("//! ") && !line.contains("(stub)")) {
+        complaints.push(format!("{}: a room opens with `//!` and the question it answers", file.name));
+    }
+}
+
+/// A test that cannot fail proves nothing.
+fn check_tests_assert(file: &File, complaints: &mut Vec<String>) {
+    let lines: Vec<&str> = file.code.lines().collect();
+    for function in functions(&file.code) {
+        let attributes = lines[..function.first].iter().rev().take_while(|line| line.trim_start().starts_with("#["));
+        let (mut is_test, mut panics) = (false, false);
+        for attribute in attributes {
+            is_test |= attribute.contains("#[test]");
+            panics |= attribute.contains("should_panic");
+        }
+        let asserts = ["assert", "check", "panic!", "expect"].iter().any(|word| function.body.contains(word));
+        if is_test && !panics && !asserts {
+            complaints.push(format!("{}:{}: the test `{}` asserts nothing", file.name, function.first + 1, function.name));
+        }
+    }
+}
+
+/// Nothing in the repository may name a place of one machine.
+fn check_machine_paths(root: &Path, complaints: &mut Vec<String>) {
+    let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/fa", "rm/")];
+    let mut paths = files_below(root, "");
+    paths.retain(|path| path.metadata().is_ok_and(|metadata| metadata.len() < 4 << 20));
+    for path in paths {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for (i, line) in text.lines().enumerate() {
+            for place in places.iter().filter(|place| names_place(line, place)) {
+                complaints.push(format!("{}:{}: a path of one machine ({place})", path.display(), i + 1));
+            }
+        }
+    }
+}
+
+/// The place at the start of a path, not in the middle of one (`/proc/self/root/x`, `target/work/x`).
+fn names_place(line: &str, place: &str) -> bool {
+    line.match_indices(place)
+        .any(|(at, _)| !line[..at].ends_with(|c: char| is_word(c) || matches!(c, '.' | '-' | '}' | '/' | '*')))
+}
+
+/// Files below `folder` whose name ends in `.extension` (any, when empty), without build outputs, in a stable order.
+fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return found };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && !matches!(name.as_str(), "target" | ".git" | "node_modules" | "shared" | "__pycache__") {
+            found.extend(files_below(&path, extension));
+        } else if kind.is_file() && name != ".git" && (extension.is_empty() || path.extension().is_some_and(|e| e == extension)) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// `word` in `line`, not inside a longer name.
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let goes_on = word.ends_with(is_word) && line[at + word.len()..].starts_with(is_word);
+        !goes_on && !line[..at].ends_with(is_word)
+    })
+}
+
+/// `text` with comments, strings and character literals as blanks, newlines kept.
+fn blank(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = literal_length(rest, out.chars().next_back());
+        if length == 0 {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        } else {
+            out.extend(rest[..length].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+            rest = &rest[length..];
+        }
+    }
+    out
+}
+
+/// Bytes of the comment or literal that `rest` starts with, 0 for code.
+fn literal_length(rest: &str, before: Option<char>) -> usize {
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return rest.find("*/").map_or(rest.len(), |end| end + 2);
+    }
+    if !before.is_some_and(is_word) {
+        let prefix = rest.strip_prefix("br").or_else(|| rest.strip_prefix("cr")).or_else(|| rest.strip_prefix('r'));
+        if let Some(raw) = prefix {
+            let hashes = raw.bytes().take_while(|b| *b == b'#').count();
+            if raw[hashes..].starts_with('"') {
+                let end = format!("\"{}", "#".repeat(hashes));
+                let from = rest.len() - raw.len() + hashes + 1;
+                return rest[from..].find(&end).map_or(rest.len(), |at| from + at + end.len());
+            }
+        }
+    }
+    if rest.starts_with('"') {
+        return quoted_length(rest, '"');
+    }
+    // A lifetime has no closing quote after one character or one escape.
+    let mut chars = rest.chars();
+    match (chars.next(), chars.next(), chars.next()) {
+        (Some('\''), Some('\\'), _) => quoted_length(rest, '\''),
+        (Some('\''), Some(c), Some('\'')) => 2 + c.len_utf8(),
+        _ => 0,
+    }
+}
+
+fn quoted_length(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (i, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == quote => return i + 1,
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+mod fixtures {
+    use super::*;
+
+    fn complaints_of(name: &str, text: &str) -> Vec<String> {
+        let mut complaints = Vec::new();
+        check_file(&File::new(name, text), &mut complaints);
+        complaints
+    }
+
+    #[test]
+    fn blanking_keeps_code_and_lines() {
+        assert_eq!(blank("a // b\nc"), "a     \nc");
+        assert_eq!(blank(r#"f("x\"{") + g"#), r#"f(      ) + g"#);
+        assert_eq!(blank("r#\"a\"b\"# + c"), "         + c");
+        assert_eq!(blank("fn f<'a>(c: char) { c == '{' }"), "fn f<'a>(c: char) { c ==     }");
+        assert_eq!(blank(r"'\'' x"), "     x");
+    }
+
+    #[test]
+    fn a_room_imports_only_from_lower_floors() {
+        assert_eq!(complaints_of("src/http/head.rs", "use crate::limits;\nuse crate::base::{hex, percent};\n"), [""; 0]);
+        assert_eq!(complaints_of("src/http/head.rs", "use crate::store::Store;\n").len(), 1);
+        assert_eq!(complaints_of("src/http/head.rs", "fn f() { crate::net::g() }\n").len(), 1);
+        assert_eq!(complaints_of("src/store/open.rs", "use crate::{io::{a, flow}, flow::b, sys};\n").len(), 1);
+        assert_eq!(complaints_of("src/flow/put.rs", "use crate::store::x;\n"), [""; 0]);
+        assert_eq!(complaints_of("src/store/open.rs", "use crate::flow::x;\n").len(), 1);
+        assert_eq!(complaints_of("src/attic/x.rs", "fn f() {}\n").len(), 1);
+        assert_eq!(
+            complaints_of("src/xml/x.rs", "// use crate::s3;\n#[cfg(test)]\nmod tests {\n use crate::s3::x;\n}\n"),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn unsafe_stands_in_its_rooms_with_a_reason() {
+        let explained = "fn f() {\n    // SAFETY: owned.\n    unsafe { g() }\n}\n";
+        assert_eq!(complaints_of("src/sys/a.rs", explained), [""; 0]);
+        assert_eq!(complaints_of("src/digest/lanes_avx2.rs", explained), [""; 0]);
+        assert_eq!(complaints_of("src/store/a.rs", explained).len(), 1);
+        assert_eq!(complaints_of("src/sys/a.rs", "fn f() {\n    h();\n    unsafe { g() }\n}\n").len(), 1);
+        assert_eq!(complaints_of("src/sys/a.rs", "// SAFETY: x\nlet a =\n    unsafe { g() };\n"), [""; 0]);
+        assert_eq!(complaints_of("src/store/a.rs", "// unsafe\n#![allow(unsafe_code)]\n"), [""; 0]);
+    }
+
+    #[test]
+    fn sizes_are_counted() {
+        let body = "    x();\n".repeat(FUNCTION_LINES_MAX);
+        assert_eq!(complaints_of("src/s3/a.rs", &format!("fn f(a: [u8; 4]) {{\n{body}}}\n")).len(), 1);
+        assert_eq!(complaints_of("src/s3/a.rs", &format!("trait T {{\n    fn f();\n{body}}}\n")), [""; 0]);
+        assert_eq!(complaints_of("src/s3/a.rs", &"\n".repeat(FILE_LINES_MAX + 1)).len(), 1);
+    }
+
+    #[test]
+    fn unfinished_and_panicking_code_is_named() {
+        assert_eq!(complaints_of("src/io/a.rs", &format!("fn f() {{ {}() }}\n", UNFINISHED[0])).len(), 1);
+        assert_eq!(complaints_of("src/io/a.rs", "fn f() { a.unwrap() }\n"), [""; 0]);
+        assert_eq!(complaints_of("src/xml/a.rs", "fn f() { a.unwrap() }\n").len(), 1);
+        assert_eq!(complaints_of("src/xml/a.rs", "fn f() { a.expect(\"b\") }\n").len(), 1);
+        assert_eq!(complaints_of("src/xml/a.rs", "#[cfg(test)]\nmod tests {\n fn f() { a.unwrap() }\n}\n"), [""; 0]);
+    }
+
+    #[test]
+    fn rooms_have_headers_and_tests_assert() {
+        assert_eq!(complaints_of("src/xml/mod.rs", "fn f() {}\n").len(), 1);
+        assert_eq!(complaints_of("src/xml/mod.rs", "//! What does it say?\n"), [""; 0]);
+        assert_eq!(complaints_of("tests/a.rs", "#[test]\nfn t() { f(); }\n").len(), 1);
+        assert_eq!(complaints_of("tests/a.rs", "#[test]\nfn t() { assert!(f()); }\n"), [""; 0]);
+        assert_eq!(complaints_of("tests/a.rs", "#[test]\n#[should_panic]\nfn t() { f(); }\n"), [""; 0]);
+    }
+
+    #[test]
+    fn places_of_one_machine_are_found_at_the_start_of_a_path() {
+        assert!(names_place(concat!("cd /wo", "rk/x"), concat!("/wo", "rk/")));
+        assert!(!names_place(concat!("target/wo", "rk/x"), concat!("/wo", "rk/")));
+    }
+}
