@@ -5,12 +5,12 @@
 //! and one is enough for it to make progress.
 
 mod hashing;
-//mod payload;
-//mod receive;
+mod payload;
+mod receive;
 mod send;
 mod slots;
 
 pub use hashing::Md5Stream;
-//pub use payload::{Digests, Expectation, Mismatch, Payload};
-//pub use receive::{Received, ReceivedFile, TransferError, receive_into_file, receive_into_memory};
+pub use payload::{Digests, Expectation, Mismatch, Payload};
+pub use receive::{Received, ReceivedFile, TransferError, receive_into_file, receive_into_memory};
 pub use send::{Reading, SendPlan, send_file};

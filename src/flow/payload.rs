@@ -1,0 +1,208 @@
+//! Is the body what its sender says? Hears the decoder, digests what comes, and compares at the end: chunk signatures,
+//! the signed hash of the whole, Content-MD5, checksums in headers and trailers. Nothing becomes visible before `finish`.
+
+use crate::auth::ChunkVerifier;
+use crate::body::Sink;
+use crate::digest::checksum::{Algorithm, Hasher, Value};
+use crate::digest::lanes::advance_sha256;
+use crate::digest::{Job, Sha256};
+
+/// What the request says of its body, decided before the first byte.
+#[derive(Default)]
+pub struct Expectation {
+    /// `Content-MD5`.
+    pub md5: Option<[u8; 16]>,
+    /// `x-amz-content-sha256`, when it is a hash.
+    pub sha256: Option<[u8; 32]>,
+    /// Checks the signature of each chunk.
+    pub chunks: Option<ChunkVerifier>,
+    /// Checksums from headers.
+    pub checksums: Vec<Value>,
+    /// The checksum that the trailer announced in `x-amz-trailer` will bring.
+    pub trailer: Option<Algorithm>,
+    /// A checksum to be computed though none was sent.
+    pub computed: Option<Algorithm>,
+}
+
+/// In what the body differs from what was said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Content-MD5.
+    Md5,
+    /// The signed hash of the whole payload.
+    Sha256,
+    /// The signature of a chunk, or of the trailers.
+    Signature,
+    /// A checksum.
+    Checksum(Algorithm),
+    /// The announced trailer did not come, or is no checksum.
+    Trailer,
+}
+
+/// The digests of a body that was as it should be.
+#[derive(Debug, Clone)]
+pub struct Digests {
+    /// Its MD5.
+    pub md5: [u8; 16],
+    /// Its checksums: those that were sent, or the computed one.
+    pub checksums: Vec<Value>,
+}
+
+/// The checks of one body.
+pub struct Payload {
+    expectation: Expectation,
+    hashers: Vec<Hasher>,
+    whole: Option<Sha256>,
+    /// The chunk being received, when chunks are signed: its hash so far, and its signature.
+    chunk: (Sha256, [u8; 64]),
+    /// What the last `decode` said, until `absorb` has seen its bytes.
+    events: Vec<Event>,
+    /// `name:value\n` of each trailer, as it is signed.
+    trailers: Vec<u8>,
+    trailer_value: Option<Vec<u8>>,
+    mismatch: Option<Mismatch>,
+}
+
+enum Event {
+    ChunkStart([u8; 64]),
+    Data(usize),
+    ChunkEnd,
+    TrailerSignature([u8; 64]),
+}
+
+impl Payload {
+    /// Ready for the first byte.
+    pub fn new(expectation: Expectation) -> Self {
+        let sent = expectation.checksums.iter().map(Value::algorithm);
+        let mut algorithms: Vec<Algorithm> = sent.chain(expectation.trailer).chain(expectation.computed).collect();
+        algorithms.dedup();
+        let hashers = algorithms.into_iter().map(Hasher::new).collect();
+        let whole = expectation.sha256.map(|_| Sha256::new());
+        Self {
+            expectation,
+            hashers,
+            whole,
+            chunk: (Sha256::new(), [0; 64]),
+            events: Vec::new(),
+            trailers: Vec::new(),
+            trailer_value: None,
+            mismatch: None,
+        }
+    }
+
+    /// Digests the payload of one `decode`. Everything but the MD5, whose chain runs elsewhere.
+    pub(super) fn absorb(&mut self, bytes: &[u8]) -> Result<(), Mismatch> {
+        for hasher in &mut self.hashers {
+            hasher.update(bytes);
+        }
+        if let Some(whole) = &mut self.whole {
+            whole.update(bytes);
+        }
+        if self.expectation.chunks.is_some() {
+            self.check_chunks(bytes);
+        }
+        self.events.clear();
+        self.mismatch.map_or(Ok(()), Err)
+    }
+
+    /// The chunks of one upload are independent of each other but for their signatures, which are short: all chunks in
+    /// `bytes` are hashed side by side, then checked in their order.
+    fn check_chunks(&mut self, bytes: &[u8]) {
+        let mut hashes = vec![std::mem::take(&mut self.chunk.0)];
+        let mut ranges = vec![0..0];
+        let mut position = 0;
+        for event in &self.events {
+            match event {
+                Event::ChunkStart(_) => {
+                    hashes.push(Sha256::new());
+                    ranges.push(position..position);
+                }
+                Event::Data(size) => {
+                    position += size;
+                    if let Some(range) = ranges.last_mut() {
+                        range.end = position;
+                    }
+                }
+                Event::ChunkEnd | Event::TrailerSignature(_) => {}
+            }
+        }
+        let jobs = hashes.iter_mut().zip(&ranges).filter(|(_, range)| !range.is_empty());
+        let mut jobs: Vec<_> = jobs.map(|(hash, range)| Job { hash, bytes: &bytes[range.clone()] }).collect();
+        advance_sha256(&mut jobs);
+        let mut hashes = hashes.into_iter();
+        self.chunk.0 = hashes.next().unwrap_or_default();
+        let Some(verifier) = &mut self.expectation.chunks else { return };
+        for event in &self.events {
+            let checked = match event {
+                Event::ChunkStart(signature) => {
+                    self.chunk = (hashes.next().unwrap_or_default(), *signature);
+                    Ok(())
+                }
+                Event::Data(_) => Ok(()),
+                Event::ChunkEnd => verifier.chunk(&std::mem::take(&mut self.chunk.0).finish(), &self.chunk.1),
+                Event::TrailerSignature(signature) => verifier.trailer(&self.trailers, signature),
+            };
+            if checked.is_err() {
+                self.mismatch = Some(Mismatch::Signature);
+                return;
+            }
+        }
+    }
+
+    /// Compares everything. `md5` is that of the whole payload.
+    pub(super) fn finish(self, md5: [u8; 16]) -> Result<Digests, Mismatch> {
+        if let Some(mismatch) = self.mismatch {
+            return Err(mismatch);
+        }
+        if self.expectation.md5.is_some_and(|expected| expected != md5) {
+            return Err(Mismatch::Md5);
+        }
+        if let (Some(whole), Some(expected)) = (self.whole, self.expectation.sha256)
+            && whole.finish() != expected
+        {
+            return Err(Mismatch::Sha256);
+        }
+        let mut expected = self.expectation.checksums;
+        if let Some(algorithm) = self.expectation.trailer {
+            let value = self.trailer_value.and_then(|text| Value::parse(algorithm, &text));
+            expected.push(value.ok_or(Mismatch::Trailer)?);
+        }
+        let checksums: Vec<Value> = self.hashers.into_iter().map(Hasher::finish).collect();
+        for value in &expected {
+            if !checksums.contains(value) {
+                return Err(Mismatch::Checksum(value.algorithm()));
+            }
+        }
+        Ok(Digests { md5, checksums })
+    }
+}
+
+impl Sink for Payload {
+    fn chunk_start(&mut self, _size: u64, signature: Option<&[u8; 64]>) {
+        if let Some(signature) = signature {
+            self.events.push(Event::ChunkStart(*signature));
+        }
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        self.events.push(Event::Data(bytes.len()));
+    }
+
+    fn chunk_end(&mut self) {
+        self.events.push(Event::ChunkEnd);
+    }
+
+    fn trailer(&mut self, name: &str, value: &str) {
+        self.trailers.extend_from_slice(name.to_ascii_lowercase().as_bytes());
+        self.trailers.push(b':');
+        self.trailers.extend_from_slice(value.as_bytes());
+        self.trailers.push(b'\n');
+        if self.expectation.trailer.is_some_and(|algorithm| name.eq_ignore_ascii_case(algorithm.header())) {
+            self.trailer_value = Some(value.as_bytes().to_vec());
+        }
+    }
+
+    fn trailer_signature(&mut self, signature: &[u8; 64]) {
+        self.events.push(Event::TrailerSignature(*signature));
+    }
+}

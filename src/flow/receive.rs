@@ -1,0 +1,286 @@
+//! A body into memory, or into a file: receive into a block, decode the framing in place, digest, write that block, several
+//! in flight. Whatever goes wrong, what is in flight is waited out before the error is returned.
+
+use std::rc::Rc;
+
+use super::hashing::Md5Stream;
+use super::payload::{Digests, Mismatch, Payload};
+use super::slots::Slots;
+use crate::body::{BodyError, Decoder};
+use crate::digest::Md5;
+use crate::io::{BlockSlice, DirectFile};
+use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, RECEIVE_SIZE, STALL_DURATION};
+use crate::mem::{Arena, Block};
+use crate::net::{Exchange, ReceiveError, Stall};
+use crate::sys::Errno;
+
+/// Why an upload failed. Nothing of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferError {
+    /// The client is gone, or ended its side in the middle of the body.
+    Ended,
+    /// It sent nothing for too long, or too slowly.
+    TimedOut,
+    /// The framing is broken, or of another length than was said.
+    Body(BodyError),
+    /// The body is not what was said of it.
+    Mismatch(Mismatch),
+    /// More bytes than this verb takes.
+    TooLarge,
+    /// Writing failed.
+    Disk(Errno),
+    /// The file was taken away from this writer (`Target::is_closed`).
+    Closed,
+}
+
+/// A body in memory.
+pub struct Received {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its digests.
+    pub digests: Digests,
+}
+
+/// A body in a file.
+pub struct ReceivedFile {
+    /// Its bytes' number.
+    pub size: u64,
+    /// The end that has no aligned length, still to be written at `size - tail.len()`, counted from the target's start.
+    pub tail: Vec<u8>,
+    /// Its digests.
+    pub digests: Digests,
+}
+
+/// Where a body goes.
+pub struct Target<'a> {
+    /// The file.
+    pub file: Rc<DirectFile>,
+    /// Its first byte's place there, aligned.
+    pub offset: u64,
+    /// More bytes than this are refused.
+    pub size_max: u64,
+    /// Asked before each write: whether somebody closed the place to this writer.
+    pub is_closed: &'a dyn Fn() -> bool,
+}
+
+/// Receives a body of at most `size_max` bytes into memory. `size` is its length where that is known.
+pub async fn receive_into_memory(
+    exchange: &mut Exchange,
+    mut decoder: Decoder,
+    mut payload: Payload,
+    size: Option<u64>,
+    size_max: usize,
+) -> Result<Received, TransferError> {
+    let expected = size.map_or(RECEIVE_SIZE, |size| usize::try_from(size).unwrap_or(usize::MAX).min(size_max));
+    // Framing stands between the payload until it is decoded away: room for it behind.
+    let mut bytes = vec![0; expected + FRAMING_ROOM];
+    let mut filled = 0;
+    while !decoder.is_finished() {
+        if bytes.len() - filled < FRAMING_ROOM {
+            bytes.resize(bytes.len() + RECEIVE_SIZE, 0);
+        }
+        let wanted = decoder.raw_wanted().min(bytes.len() - filled);
+        if wanted == 0 {
+            return Err(TransferError::Ended);
+        }
+        let count = exchange.receive(&mut bytes[filled..filled + wanted], Stall::Ignore).await.map_err(interrupted)?;
+        let fresh = &mut bytes[filled..filled + count];
+        let decoded = decoder.decode(fresh, &mut payload).map_err(TransferError::Body)?;
+        exchange.put_back(&fresh[decoded.consumed..]);
+        payload.absorb(&fresh[..decoded.payload]).map_err(TransferError::Mismatch)?;
+        filled += decoded.payload;
+        if filled > size_max {
+            return Err(TransferError::TooLarge);
+        }
+    }
+    bytes.truncate(filled);
+    let digests = payload.finish(Md5::of(&bytes)).map_err(TransferError::Mismatch)?;
+    Ok(Received { bytes, digests })
+}
+
+/// Room for chunk lines and trailers behind a payload that is received whole.
+const FRAMING_ROOM: usize = 4096;
+
+/// Receives a body into a file.
+pub async fn receive_into_file(
+    exchange: &mut Exchange,
+    arena: &Arena,
+    decoder: Decoder,
+    payload: Payload,
+    target: Target<'_>,
+) -> Result<ReceivedFile, TransferError> {
+    let mut upload = Filling {
+        exchange,
+        arena,
+        decoder,
+        payload,
+        md5: Md5Stream::new(),
+        offset: target.offset,
+        target,
+        current: None,
+        filled: 0,
+        carried: Vec::new(),
+    };
+    let mut writes = Slots::new(BLOCKS_PER_TRANSFER_MAX - 1);
+    let outcome = upload.run(&mut writes, write_block).await;
+    // Also after an error: a block must not go back while the kernel reads it, nor the file while it is written.
+    let mut written = Ok(());
+    while let Some(result) = writes.next().await {
+        written = written.and(result);
+    }
+    outcome?;
+    written?;
+    upload.finish().await
+}
+
+async fn write_block(file: Rc<DirectFile>, slice: BlockSlice, offset: u64) -> Result<(), TransferError> {
+    let (result, _slice) = file.write_all(slice, offset).await;
+    result.map_err(|error| TransferError::Disk(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+}
+
+struct Filling<'a> {
+    exchange: &'a mut Exchange,
+    arena: &'a Arena,
+    decoder: Decoder,
+    payload: Payload,
+    md5: Md5Stream,
+    target: Target<'a>,
+    /// Where the current block goes.
+    offset: u64,
+    current: Option<Block>,
+    /// Payload bytes in the current block.
+    filled: usize,
+    /// Less than `BLOCK_ALIGN` bytes that a stalled upload kept when it gave its block back.
+    carried: Vec<u8>,
+}
+
+impl Filling<'_> {
+    async fn run<F, W>(&mut self, writes: &mut Slots<F>, write: W) -> Result<(), TransferError>
+    where
+        F: Future<Output = Result<(), TransferError>>,
+        W: Fn(Rc<DirectFile>, BlockSlice, u64) -> F,
+    {
+        while !self.decoder.is_finished() {
+            let mut block = match self.current.take() {
+                Some(block) => block,
+                None => self.take_block(writes).await?,
+            };
+            let wanted = self.decoder.raw_wanted().min(BLOCK_SIZE - self.filled);
+            if wanted == 0 {
+                return Err(TransferError::Ended);
+            }
+            let room = &mut block.bytes_mut()[self.filled..self.filled + wanted];
+            let count = match self.exchange.receive(room, Stall::After(STALL_DURATION)).await {
+                Ok(count) => count,
+                Err(ReceiveError::Stalled) => {
+                    self.give_back(block, writes, &write).await?;
+                    continue;
+                }
+                Err(error) => return Err(interrupted(error)),
+            };
+            self.digest(&mut block, count)?;
+            self.current = Some(block);
+            if self.filled == BLOCK_SIZE {
+                self.write_current(BLOCK_SIZE, writes, &write).await?;
+            }
+        }
+        // The aligned front of the last block; its tail is written buffered, at the commit.
+        let aligned = self.filled / BLOCK_ALIGN * BLOCK_ALIGN;
+        if let Some(block) = &self.current {
+            self.carried = block.bytes()[aligned..self.filled].to_vec();
+        }
+        self.write_current(aligned, writes, &write).await
+    }
+
+    /// Decodes `count` fresh bytes behind those that are there, and digests their payload.
+    fn digest(&mut self, block: &mut Block, count: usize) -> Result<(), TransferError> {
+        let fresh = &mut block.bytes_mut()[self.filled..self.filled + count];
+        let decoded = self.decoder.decode(fresh, &mut self.payload).map_err(TransferError::Body)?;
+        self.exchange.put_back(&fresh[decoded.consumed..]);
+        self.payload.absorb(&fresh[..decoded.payload]).map_err(TransferError::Mismatch)?;
+        self.filled += decoded.payload;
+        if self.decoder.decoded_so_far() > self.target.size_max {
+            return Err(TransferError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// A block, with what was carried in its front. A transfer without writes in flight may wait for one; another waits for
+    /// its own writes, so that nobody waits while he holds what others wait for.
+    async fn take_block<F>(&mut self, writes: &mut Slots<F>) -> Result<Block, TransferError>
+    where
+        F: Future<Output = Result<(), TransferError>>,
+    {
+        // No block for a client that has nothing to send.
+        let mut block = loop {
+            if let Some(block) = self.arena.try_take() {
+                break block;
+            }
+            match writes.next().await {
+                Some(result) => result?,
+                None => break self.arena.take().await,
+            }
+        };
+        block.bytes_mut()[..self.carried.len()].copy_from_slice(&self.carried);
+        self.filled = self.carried.len();
+        self.carried.clear();
+        Ok(block)
+    }
+
+    /// A stalled upload writes what is aligned, keeps the rest, and holds no block until the client goes on.
+    async fn give_back<F, W>(&mut self, block: Block, writes: &mut Slots<F>, write: &W) -> Result<(), TransferError>
+    where
+        F: Future<Output = Result<(), TransferError>>,
+        W: Fn(Rc<DirectFile>, BlockSlice, u64) -> F,
+    {
+        let aligned = self.filled / BLOCK_ALIGN * BLOCK_ALIGN;
+        self.carried = block.bytes()[aligned..self.filled].to_vec();
+        self.current = Some(block);
+        self.write_current(aligned, writes, write).await?;
+        while let Some(result) = writes.next().await {
+            result?;
+        }
+        self.exchange.wait_readable(Stall::Ignore).await.map_err(interrupted)
+    }
+
+    /// Starts writing the first `size` bytes of the current block, and hashing them.
+    async fn write_current<F, W>(&mut self, size: usize, writes: &mut Slots<F>, write: &W) -> Result<(), TransferError>
+    where
+        F: Future<Output = Result<(), TransferError>>,
+        W: Fn(Rc<DirectFile>, BlockSlice, u64) -> F,
+    {
+        self.filled = 0;
+        let Some(block) = self.current.take() else { return Ok(()) };
+        if size == 0 {
+            return Ok(());
+        }
+        if (self.target.is_closed)() {
+            return Err(TransferError::Closed);
+        }
+        let slice = BlockSlice::new(Rc::new(block), 0, size);
+        self.md5.push(slice.clone());
+        if writes.is_full()
+            && let Some(result) = writes.next().await
+        {
+            result?;
+        }
+        writes.start(write(self.target.file.clone(), slice, self.offset)).await;
+        self.offset += size as u64;
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<ReceivedFile, TransferError> {
+        self.md5.update(&self.carried).await;
+        let md5 = self.md5.finish().await;
+        let size = self.offset - self.target.offset + self.carried.len() as u64;
+        let digests = self.payload.finish(md5).map_err(TransferError::Mismatch)?;
+        Ok(ReceivedFile { size, tail: self.carried, digests })
+    }
+}
+
+fn interrupted(error: ReceiveError) -> TransferError {
+    match error {
+        ReceiveError::TimedOut => TransferError::TimedOut,
+        ReceiveError::Ended | ReceiveError::Stalled => TransferError::Ended,
+    }
+}
