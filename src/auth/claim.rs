@@ -145,8 +145,7 @@ impl<'a> Components<'a> {
         match scheme {
             ALGORITHM => Self::read_list(rest).map_err(AuthError::HeaderMalformed),
             "" => Err(AuthError::EmptyAuthorization),
-            // Versions 2, 3 and 4A.
-            "AWS" => Err(AuthError::UnsupportedMechanism),
+            // Versions 2 (`AWS`), 3 and 4A.
             _ if scheme.starts_with("AWS") => Err(AuthError::UnsupportedMechanism),
             _ => Err(AuthError::UnsupportedAuthorizationType),
         }

@@ -226,9 +226,9 @@ impl CredentialFault {
             Self::Malformed => {
                 "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".".into()
             }
-            Self::DateFormat(date) => format!(
-                "incorrect date format \"{date}\". This date in the credential must be in the format \"yyyyMMdd\"."
-            ),
+            Self::DateFormat(date) => {
+                format!("incorrect date format \"{date}\". This date in the credential must be in the format \"yyyyMMdd\".")
+            }
             Self::DateMismatch => "the date is not the same as X-Amz-Date.".into(),
             Self::Region { given, expected } => format!("the region '{given}' is wrong; expecting '{expected}'"),
             Self::Service(given) => format!("incorrect service \"{given}\". This endpoint belongs to \"s3\"."),
@@ -277,8 +277,7 @@ mod tests {
         assert_eq!((header.code(), &*header.message()), ("AuthorizationHeaderMalformed", sentence));
         assert_eq!(header.elements(), [("Region", "us-east-1".to_owned())]);
         let query = AuthError::QueryMalformed(QueryFault::Credential(fault));
-        let sentence =
-            "Error parsing the X-Amz-Credential parameter; the region 'eu-west-1' is wrong; expecting 'us-east-1'";
+        let sentence = "Error parsing the X-Amz-Credential parameter; the region 'eu-west-1' is wrong; expecting 'us-east-1'";
         assert_eq!((query.code(), &*query.message()), ("AuthorizationQueryParametersError", sentence));
     }
 

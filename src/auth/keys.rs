@@ -131,11 +131,9 @@ mod tests {
         let first = cache.key("A", &secret("s"), "20130524", "us-east-1").sign([&b"text"[..]]);
         assert_eq!(cache.key("A", &secret("s"), "20130524", "us-east-1").sign([&b"text"[..]]), first);
         assert_eq!(cache.entries.len(), 1);
-        for (access_key, text, date, region) in [
-            ("A", "t", "20130524", "us-east-1"),
-            ("A", "s", "20130525", "us-east-1"),
-            ("A", "s", "20130524", "eu-west-1"),
-        ] {
+        for (access_key, text, date, region) in
+            [("A", "t", "20130524", "us-east-1"), ("A", "s", "20130525", "us-east-1"), ("A", "s", "20130524", "eu-west-1")]
+        {
             assert_ne!(cache.key(access_key, &secret(text), date, region).sign([&b"text"[..]]), first);
         }
         assert_eq!(cache.entries.len(), 4);

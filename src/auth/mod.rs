@@ -22,6 +22,8 @@ mod query;
 #[cfg(test)]
 mod mutations;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod vectors;
 
 use sha2::{Digest, Sha256};
