@@ -6,6 +6,7 @@ use super::sha256::Sha256;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
+use std::io::Write;
 
 /// The algorithms that we compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -341,7 +342,8 @@ impl Checksum {
     pub fn write_into(&self, out: &mut Vec<u8>) {
         self.value.write_into(out);
         if let Some(parts) = self.parts {
-            out.extend_from_slice(format!("-{parts}").as_bytes());
+            // A `Vec` takes everything.
+            let _ = write!(out, "-{parts}");
         }
     }
 }

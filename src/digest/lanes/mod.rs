@@ -36,6 +36,15 @@ pub fn advance_sha256(jobs: &mut [Job<'_, Sha256>]) {
     advance(sha256_plan(), jobs);
 }
 
+/// The SHA-256 of each message, such as the chunks of one signed upload, which do not depend on each other.
+pub fn sha256_of_each<const N: usize>(messages: [&[u8]; N]) -> [[u8; 32]; N] {
+    let mut hashes = [const { Sha256::new() }; N];
+    let mut rest = messages.into_iter();
+    let mut jobs = hashes.each_mut().map(|hash| Job { hash, bytes: rest.next().unwrap_or_default() });
+    advance_sha256(&mut jobs);
+    hashes.map(Sha256::finish)
+}
+
 /// How many MD5s this processor advances at once: what is worth collecting before a call.
 pub fn lanes_available() -> usize {
     md5_plan().lanes()
@@ -255,6 +264,8 @@ mod tests {
         let mut sha256 = Sha256::new();
         advance_sha256(&mut [Job { hash: &mut sha256, bytes: &[7; 1000] }]);
         assert_eq!(sha256.finish(), Sha256::of(&[7; 1000]));
+        let messages: [&[u8]; 5] = [b"", b"abc", &[1; 64], &[2; 4096], &[3; 100]];
+        assert_eq!(sha256_of_each(messages), messages.map(Sha256::of));
         assert!((1..=LANES_MAX).contains(&lanes_available()) && (1..=LANES_MAX).contains(&lanes_available_sha256()));
     }
 }
