@@ -9,8 +9,6 @@
 //! trailers; both are kept in the decoder, which has a fixed size.
 
 mod aws;
-#[cfg(test)]
-mod tests;
 mod transfer;
 
 use crate::http::Framing;
@@ -211,3 +209,6 @@ impl Run<'_> {
         size
     }
 }
+
+#[cfg(test)]
+mod tests;

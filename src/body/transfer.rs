@@ -117,11 +117,12 @@ impl Transfer {
     fn count(&mut self, byte: u8) -> Result<(), BodyError> {
         self.section_size += 1;
         match self.state {
-            State::TrailerStart | State::Trailer | State::TrailerLf | State::EndLf => {
-                if self.section_size > limits::TRAILER_SIZE_MAX {
-                    return Err(BodyError::TrailerTooLarge);
-                }
+            State::TrailerStart | State::Trailer | State::TrailerLf | State::EndLf
+                if self.section_size > limits::TRAILER_SIZE_MAX =>
+            {
+                return Err(BodyError::TrailerTooLarge);
             }
+            State::TrailerStart | State::Trailer | State::TrailerLf | State::EndLf => {}
             State::SizeLf { .. } | State::DataLf if byte == b'\n' => self.section_size = 0,
             _ if self.section_size >= limits::CHUNK_LINE_SIZE_MAX => return Err(BodyError::ChunkLineTooLong),
             _ => {}

@@ -31,7 +31,8 @@ pub(super) fn decide(head: &mut Head, bytes: &[u8]) -> Result<(), HeadError> {
         let (name, value) = (field.name.of(bytes), field.value.of(bytes));
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                if seen.host.replace(field.value).is_some() || !is_host(value) {
+                let doubled = seen.host.replace(field.value).is_some();
+                if doubled || !is_host(value) {
                     return Err(HeadError::BadHost);
                 }
             }

@@ -265,8 +265,16 @@ const fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
 
-/// The first position from `at` on that holds `byte`: eight at a time, for it runs over each head once more than the rest.
+/// Bytes looked at in one step where nothing of interest is expected: plain enough for the compiler to use vectors.
+const STRIDE: usize = 32;
+
+/// The first position from `at` on that holds `byte`. It runs over each head once more than the rest, so that waiting for the
+/// end of a head that trickles in stays cheap.
 fn find_byte(bytes: &[u8], mut at: usize, byte: u8) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    let (strides, _) = rest.as_chunks::<STRIDE>();
+    at +=
+        STRIDE * strides.iter().take_while(|stride| !stride.iter().fold(false, |found, &other| found | (other == byte))).count();
     while let Some(word) = word_at(bytes, at) {
         let found = zero_bytes(word ^ ONES.wrapping_mul(u64::from(byte)));
         if found != 0 {
@@ -280,6 +288,12 @@ fn find_byte(bytes: &[u8], mut at: usize, byte: u8) -> Option<usize> {
 /// The first position from `at` on whose byte is no part of a field value: a control byte other than HTAB
 /// (RFC 9110 section 5.5). Bytes above 127 are obs-text.
 fn skip_value(bytes: &[u8], mut at: usize) -> usize {
+    let (strides, _) = bytes.get(at..).unwrap_or_default().as_chunks::<STRIDE>();
+    at += STRIDE
+        * strides
+            .iter()
+            .take_while(|stride| stride.iter().fold(true, |text, &byte| text & (byte >= 0x20) & (byte != 0x7f)))
+            .count();
     while let Some(word) = word_at(bytes, at) {
         let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
         let found = below_space | zero_bytes(word ^ (ONES * 0x7f));
