@@ -1,3 +1,4 @@
 //! (stub)
 pub mod address;
 pub mod error;
+pub mod operation;
