@@ -13,6 +13,7 @@ use socket2::Socket;
 use super::banner::DirectIo;
 use super::boot::{self, Boot};
 use super::fatal::Fatal;
+use super::root_keys::RootKeys;
 use super::{CoreLife, Event};
 use crate::config::Config;
 
@@ -58,9 +59,9 @@ impl Cores {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Hands all cores a new configuration, of which they take what may change without a restart.
-    pub fn reload(&self, config: &Arc<Config>) -> Result<(), Fatal> {
-        tracing::debug!(domains = config.domains.len(), "configuration handed to the cores");
+    /// Hands all cores a new configuration and the root keys as they are now. An error leaves them with what they had.
+    pub fn reload(&self, config: &Arc<Config>, root: &RootKeys) -> Result<(), Fatal> {
+        tracing::debug!(domains = config.domains.len(), keys = ?root.origin, "configuration handed to the cores");
         Ok(())
     }
 }
