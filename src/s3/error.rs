@@ -313,7 +313,8 @@ mod tests {
             "AccessControlListNotSupported AuthorizationHeaderMalformed AuthorizationQueryParametersError BadDigest BadRequest \
              CredentialsNotSupported EntityTooLarge EntityTooSmall ExpiredToken IllegalLocationConstraintException \
              IncompleteBody InvalidArgument InvalidBucketName InvalidDigest InvalidLocationConstraint \
-             InvalidPart InvalidPartOrder InvalidRequest InvalidStorageClass InvalidTag InvalidToken InvalidURI InvalidWriteOffset KeyTooLongError MalformedPOSTRequest \
+             InvalidPart InvalidPartOrder InvalidRequest InvalidStorageClass InvalidTag InvalidToken \
+             InvalidURI InvalidWriteOffset KeyTooLongError MalformedPOSTRequest \
              MalformedPolicy MalformedXML MaxMessageLengthExceeded MaxPostPreDataLengthExceededError MetadataTooLarge \
              MissingRequestBodyError MissingSecurityElement MissingSecurityHeader RequestIsNotMultiPartContent RequestTimeout \
              TooManyBuckets UnexpectedContent UserKeyMustBeSpecified XAmzContentChecksumMismatch XAmzContentSHA256Mismatch",
