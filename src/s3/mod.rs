@@ -21,3 +21,5 @@ mod service;
 pub mod unconfigured;
 
 pub use service::{Core, Settings, serve_exchange};
+pub mod request_headers;
+pub mod unconfigured;
