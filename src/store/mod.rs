@@ -1,4 +1,6 @@
 //! (stub)
 
 pub mod key;
+pub mod list;
 pub mod record;
+pub mod walk;
