@@ -38,6 +38,22 @@ pub const PART_NUMBER_MAX: u32 = 10_000;
 
 /// Keys or entries of one listing page.
 pub const LIST_PAGE_MAX: usize = 1000;
+/// Bytes of all directory snapshots that listings share. Default; every core together.
+pub const LISTING_CACHE_SIZE_DEFAULT: usize = 256 * 1024 * 1024;
+/// Names in one directory snapshot, and bytes of it. A larger directory is scanned for each page.
+pub const SNAPSHOT_NAMES_MAX: usize = 4 * 1024 * 1024;
+pub const SNAPSHOT_SIZE_MAX: usize = 128 * 1024 * 1024;
+/// Names up to which a snapshot is small: any number may be built at once, of the larger ones one at a time.
+pub const SNAPSHOT_NAMES_SMALL: usize = 4096;
+/// Names kept of one scan through a directory that is too large for a snapshot: some pages, so that a scan serves more than one delimiter run.
+pub const SCAN_NAMES_MAX: usize = 32 * 1024;
+/// Directories that one listing keeps open.
+pub const LISTING_HANDLES_MAX: usize = 8;
+/// Directories noted for later while searching a tree for an object.
+pub const WALK_PENDING_MAX: usize = 64 * 1024;
+/// How old a change must be before timestamps prove that there was no other since: more than the kernel's tick, which is the grain of
+/// ctime before Linux 6.13.
+pub const TIMESTAMP_GRAIN_NS: i64 = 20_000_000;
 /// Keys of one DeleteObjects request.
 pub const DELETE_KEYS_MAX: usize = 1000;
 /// Bytes of a request's XML document, except CompleteMultipartUpload's.
@@ -161,4 +177,7 @@ const _: () = {
     assert!(SMALL_OBJECT_SIZE_MAX <= BLOCK_SIZE);
     assert!(BLOCKS_PER_TRANSFER_MAX >= 2);
     assert!(KEY_SIZE_MAX > NAME_SIZE_MAX);
+    assert!(SNAPSHOT_SIZE_MAX <= LISTING_CACHE_SIZE_DEFAULT);
+    assert!(SNAPSHOT_SIZE_MAX < u32::MAX as usize);
+    assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);
 };

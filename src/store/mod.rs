@@ -70,3 +70,6 @@ impl From<key::KeyError> for StoreError {
 
 /// What the store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
+pub mod list;
+pub mod record;
+pub mod walk;
