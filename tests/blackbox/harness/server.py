@@ -102,7 +102,7 @@ class Server:
             return False
 
     def __enter__(self) -> "Server":
-        return self.start()
+        return self if self.is_alive() else self.start()
 
     def __exit__(self, *_) -> None:
         self.stop()
