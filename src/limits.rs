@@ -106,6 +106,11 @@ pub const PUBLISH_ATTEMPTS_MAX: usize = 64;
 /// POSIX ACLs and security labels among them.
 pub const EXTENDED_INLINE_SIZE_MAX: usize = 2 * 1024;
 
+/// Buckets of one ListBuckets page, as S3.
+pub const LIST_BUCKETS_MAX: usize = 10_000;
+/// Bytes of a refused request's body that are read and dropped, so that its connection lives on.
+pub const DRAIN_SIZE_MAX: u64 = 256 * 1024;
+
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 

@@ -25,6 +25,7 @@ pub struct Exchange {
     pub(super) prefetched_from: usize,
     pub(super) started: Instant,
     pub(super) body_received: u64,
+    pub(super) body_is_done: bool,
     pub(super) bytes_sent: u64,
 }
 
@@ -110,6 +111,21 @@ impl Exchange {
     /// Whether the server drains: an answer should say `Connection: close`.
     pub fn drains(&self) -> bool {
         self.watched.drains()
+    }
+
+    /// Raw bytes of the body received so far.
+    pub fn body_received(&self) -> u64 {
+        self.body_received
+    }
+
+    /// The body was read to its end: what follows is the next request.
+    pub fn finish_body(&mut self) {
+        self.body_is_done = true;
+    }
+
+    /// See `finish_body`.
+    pub fn body_is_done(&self) -> bool {
+        self.body_is_done
     }
 
     /// What has arrived behind the head and was not yet taken.

@@ -161,6 +161,7 @@ where
         prefetched_from: head_size,
         started,
         body_received: 0,
+        body_is_done: false,
         bytes_sent: 0,
     };
     let after = match guarded(service(&mut exchange)).await {

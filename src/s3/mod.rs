@@ -16,10 +16,9 @@ mod health;
 mod metadata;
 pub mod operation;
 mod put;
+mod refusal;
 pub mod request_headers;
 mod service;
 pub mod unconfigured;
 
 pub use service::{Core, Settings, serve_exchange};
-pub mod request_headers;
-pub mod unconfigured;
