@@ -21,8 +21,8 @@ pub const USER_METADATA_SIZE_MAX: usize = 2 * 1024;
 
 /// Bytes of the record beside an object's inode: what ext4 keeps inside an inode of 256 bytes.
 pub const RECORD_SIZE_MAX: usize = 64;
-/// Bytes of an extended record that still goes into an xattr; larger ones are spilled to a file. ext4 has one block of 4 KiB for all
-/// of an inode's attributes, ACLs included.
+/// Bytes of an extended record that still goes into an xattr; larger ones are spilled to a file. ext4 has one block of 4 KiB
+/// for all of an inode's attributes, ACLs included.
 pub const EXTENDED_RECORD_INLINE_SIZE_MAX: usize = 2 * 1024;
 /// Bytes of an extended record: all headers and metadata of one request head, and 10,000 parts of 10,000 sizes.
 pub const EXTENDED_RECORD_SIZE_MAX: usize = 256 * 1024;
@@ -45,14 +45,15 @@ pub const SNAPSHOT_NAMES_MAX: usize = 4 * 1024 * 1024;
 pub const SNAPSHOT_SIZE_MAX: usize = 128 * 1024 * 1024;
 /// Names up to which a snapshot is small: any number may be built at once, of the larger ones one at a time.
 pub const SNAPSHOT_NAMES_SMALL: usize = 4096;
-/// Names kept of one scan through a directory that is too large for a snapshot: some pages, so that a scan serves more than one delimiter run.
+/// Names kept of one scan through a directory that is too large for a snapshot: some pages, so that a scan serves more than
+/// one delimiter run.
 pub const SCAN_NAMES_MAX: usize = 32 * 1024;
 /// Directories that one listing keeps open.
 pub const LISTING_HANDLES_MAX: usize = 8;
 /// Directories noted for later while searching a tree for an object.
 pub const WALK_PENDING_MAX: usize = 64 * 1024;
-/// How old a change must be before timestamps prove that there was no other since: more than the kernel's tick, which is the grain of
-/// ctime before Linux 6.13.
+/// How old a change must be before timestamps prove that there was no other since: more than the kernel's tick, which is the
+/// grain of ctime before Linux 6.13.
 pub const TIMESTAMP_GRAIN_NS: i64 = 20_000_000;
 /// Keys of one DeleteObjects request.
 pub const DELETE_KEYS_MAX: usize = 1000;

@@ -1,5 +1,5 @@
-//! Is there any object below? Answers for a CommonPrefix and for DeleteBucket, in the filesystem's order and without sorting: the first
-//! object found ends the search.
+//! Is there any object below? Answers for a CommonPrefix and for DeleteBucket, in the filesystem's order and without
+//! sorting: the first object found ends the search.
 
 use super::key::{self, Entry};
 use super::record::SUMMARY_NAME;

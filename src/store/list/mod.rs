@@ -1,14 +1,15 @@
 //! Which keys are there, in S3's order: the bytes of the whole key.
 //!
-//! A directory's names do not sort like keys: `a/b` comes after `a-x`, the object `a` that lives inside the directory `a` before both, and a
-//! long component is spread over directories of its pieces. So a page is a best-first walk: a heap of lower bounds, each with what would
-//! be done there. The least bound is taken; an entry gives its key and moves its directory's cursor on, a directory gives a new
-//! cursor when its turn comes. Nothing outside of the asked range is opened: the prefix leads straight to its deepest directory, a
-//! marker is found by binary search, and with a delimiter a subtree costs one search for a witness that it holds an object.
+//! A directory's names do not sort like keys: `a/b` comes after `a-x`, the object `a` that lives inside the directory `a`
+//! before both, and a long component is spread over directories of its pieces. So a page is a best-first walk: a heap of
+//! lower bounds, each with what would be done there. The least bound is taken; an entry gives its key and moves its
+//! directory's cursor on, a directory gives a new cursor when its turn comes. Nothing outside of the asked range is opened:
+//! the prefix leads straight to its deepest directory, a marker is found by binary search, and with a delimiter a subtree
+//! costs one search for a witness that it holds an object.
 //!
-//! Symlinks, FIFOs, devices, mounts, `.sluice` and everything with a name that `key` does not write are no objects. What vanishes while
-//! we look is skipped; a directory that the server may not read is skipped and counted; any other failure fails the page, because a
-//! listing with holes makes `sync` delete files. Blocks: helper threads only.
+//! Symlinks, FIFOs, devices, mounts, `.sluice` and everything with a name that `key` does not write are no objects. What
+//! vanishes while we look is skipped; a directory that the server may not read is skipped and counted; any other failure
+//! fails the page, because a listing with holes makes `sync` delete files. Blocks: helper threads only.
 
 mod snapshot;
 #[cfg(test)]
@@ -36,8 +37,8 @@ pub struct Query<'a> {
     pub prefix: &'a [u8],
     /// Empty: none.
     pub delimiter: &'a [u8],
-    /// `marker`, `start-after` or the key of a continuation token: only what comes after it. One that is a CommonPrefix, or lies in
-    /// one, skips all of that.
+    /// `marker`, `start-after` or the key of a continuation token: only what comes after it. One that is a CommonPrefix, or
+    /// lies in one, skips all of that.
     pub after: &'a [u8],
     /// Entries, CommonPrefixes included.
     pub max: usize,
@@ -181,8 +182,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A directory's turn: its own explicit object, then its entries from `start` on. Where all its keys share a CommonPrefix, only
-    /// whether there is one.
+    /// A directory's turn: its own explicit object, then its entries from `start` on. Where all its keys share a
+    /// CommonPrefix, only whether there is one.
     fn directory(&mut self, place: Place) -> Result<()> {
         if self.stop.load(atomic::Ordering::Relaxed) {
             return Err(Errno::CANCELED);
@@ -326,9 +327,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Puts the cursor of a directory at the first entry, from `floor` on, that is not less than `start`, and notes the directories before
-    /// it whose keys are not all less: the key of a directory `a` is less than `a-x`, its subtree `a/` is not; and a piece holds all that
-    /// it begins.
+    /// Puts the cursor of a directory at the first entry, from `floor` on, that is not less than `start`, and notes the
+    /// directories before it whose keys are not all less: the key of a directory `a` is less than `a-x`, its subtree `a/` is
+    /// not; and a piece holds all that it begins.
     fn seek(&mut self, directory: &Rc<Directory>, floor: usize) {
         let Some(name) = seek_name(&self.start, &directory.place.prefix).map(<[u8]>::to_vec) else { return };
         let snapshot = &directory.snapshot;
@@ -416,8 +417,8 @@ fn may_follow(prefix: &[u8], start: &[u8]) -> bool {
     prefix >= start || start.starts_with(prefix)
 }
 
-/// Stat and record of a file; `None` when it is not a regular one. A record that does not fit its stat is asked for again, because the file may
-/// have been replaced between the two calls.
+/// Stat and record of a file; `None` when it is not a regular one. A record that does not fit its stat is asked for again,
+/// because the file may have been replaced between the two calls.
 fn fetch(directory: &OwnedFd, name: &[u8]) -> Result<Option<(FileStat, Option<Summary>)>> {
     const ATTEMPTS: usize = 3;
     let mut stat = stat::at(directory, name)?;

@@ -1,9 +1,9 @@
 //! What names does a directory have, in S3's order? Sorted snapshots, shared by all cores.
 //!
 //! A snapshot is used again while the directory's mtime and ctime are what they were, and only when its ctime was older than
-//! `TIMESTAMP_GRAIN_NS` when it was taken: within one tick of the kernel's clock a second change leaves no trace. mtime's age does not
-//! matter: `touch` may set it, but whoever changes a directory changes its ctime. Our own changes invalidate like foreign ones: a directory
-//! that is written all the time is read again for each page.
+//! `TIMESTAMP_GRAIN_NS` when it was taken: within one tick of the kernel's clock a second change leaves no trace. mtime's
+//! age does not matter: `touch` may set it, but whoever changes a directory changes its ctime. Our own changes invalidate
+//! like foreign ones: a directory that is written all the time is read again for each page.
 
 use super::super::key::{self, Entry};
 use super::super::walk::{self, EntryKind};
@@ -197,8 +197,8 @@ impl Shelf {
     }
 }
 
-/// A window onto a directory: the first `count_max` entries or somewhat fewer that are not less than `from`, and those that `from` begins
-/// with and that may have keys after it (a directory `a` for `a-x`). One pass over the directory in bounded memory.
+/// A window onto a directory: the first `count_max` entries or somewhat fewer that are not less than `from`, and those that
+/// `from` begins with and that may have keys after it (a directory `a` for `a-x`). One pass over the directory in bounded memory.
 pub fn scan(directory: BorrowedFd<'_>, from: &[u8], count_max: usize) -> Result<Snapshot> {
     let mut first: BinaryHeap<(Box<[u8]>, EntryKind)> = BinaryHeap::new();
     let mut is_window = false;

@@ -11,7 +11,7 @@ use std::fs::{File, create_dir_all, write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-const GO_ON: AtomicBool = AtomicBool::new(false);
+static GO_ON: AtomicBool = AtomicBool::new(false);
 
 fn path_in(top: &Path, relative: &[u8]) -> PathBuf {
     top.join(std::ffi::OsStr::from_bytes(relative))
@@ -93,8 +93,10 @@ fn pages(bucket: &File, cache: &SnapshotCache, query: &Query<'_>) -> Vec<Vec<u8>
 fn component() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => prop_oneof![Just("a"), Just("a-"), Just("a."), Just("a0"), Just("a "), Just("b"), Just("")].prop_map(str::to_owned),
-        2 => prop_oneof![Just("."), Just(".."), Just(".sluice"), Just(".sluice%o"), Just("ü"), Just("a-/b")].prop_map(str::to_owned),
-        1 => prop_oneof![Just(200), Just(201), Just(255), Just(256), Just(300), Just(400), Just(401)].prop_map(|size| "l".repeat(size)),
+        2 => prop_oneof![Just("."), Just(".."), Just(".sluice"), Just(".sluice%o"), Just("ü"), Just("a-/b")]
+            .prop_map(str::to_owned),
+        1 => prop_oneof![Just(200), Just(201), Just(255), Just(256), Just(300), Just(400), Just(401)]
+            .prop_map(|size| "l".repeat(size)),
         1 => (196usize..202, "[-./m0]{0,2}").prop_map(|(size, end)| format!("{}{end}", "l".repeat(size))),
         1 => (100usize..130).prop_map(|size| "ü".repeat(size)),
         1 => (235usize..250).prop_map(|size| format!(".sluice{}", "l".repeat(size))),
@@ -123,7 +125,8 @@ proptest! {
     fn pages_are_the_sorted_keys(
         keys in btree_set(any_key(), 1..24),
         queries in vec((prop::option::weighted(0.6, near()), prop::option::weighted(0.4, near()),
-                        prop_oneof![3 => Just("/"), 2 => Just(""), 1 => Just("-"), 1 => Just("a/"), 1 => Just("l"), 1 => Just("ll/")],
+                        prop_oneof![3 => Just("/"), 2 => Just(""), 1 => Just("-"), 1 => Just("a/"),
+                                    1 => Just("l"), 1 => Just("ll/")],
                         1usize..6), 1..8))
     {
         let top = tempfile::tempdir().unwrap();
@@ -135,6 +138,7 @@ proptest! {
         create_dir_all(top.path().join(".sluice/uploads")).unwrap();
         write(top.path().join(".sluice/uploads/part"), b"").unwrap();
         std::os::unix::fs::symlink("b", top.path().join("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, top.path().join("fifo"), rustix::fs::Mode::RUSR).unwrap();
         write(path_in(top.path(), b"not-\xff-text"), b"").unwrap();
         write(path_in(top.path(), b".sluice%rnot-canonical"), b"").unwrap();
         let bucket = File::open(top.path()).unwrap();
