@@ -97,20 +97,18 @@ pub const SEND_QUANTUM_SIZE: u64 = 2 * 1024 * 1024;
 
 /// Bytes of an upload from which its space is reserved before the body is received.
 pub const RESERVE_SIZE_MIN: u64 = 1024 * 1024;
-/// Nanoseconds within which a file may be edited again without a change of its times: timestamps are a kernel tick apart
-/// before Linux 6.13.
-pub const YOUNG_FILE_NS: i64 = 20_000_000;
 /// How often a publication starts again because other writers changed the same names.
 pub const PUBLISH_ATTEMPTS_MAX: usize = 64;
-
-/// Bytes of an extended record up to which it is tried beside the inode: ext4 has one block of 4 KiB for all attributes,
-/// POSIX ACLs and security labels among them.
-pub const EXTENDED_INLINE_SIZE_MAX: usize = 2 * 1024;
 
 /// Buckets of one ListBuckets page, as S3.
 pub const LIST_BUCKETS_MAX: usize = 10_000;
 /// Bytes of a refused request's body that are read and dropped, so that its connection lives on.
 pub const DRAIN_SIZE_MAX: u64 = 256 * 1024;
+
+/// How often a core looks whether it should drain.
+pub const DRAIN_POLL: Duration = Duration::from_millis(25);
+/// Connections that wait to be accepted; the kernel caps it by `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;

@@ -9,7 +9,7 @@ mod serve;
 mod transport;
 mod watch;
 
-pub use exchange::{Exchange, ReceiveError, SendError, Stall};
+pub use exchange::{Arrival, Exchange, ReceiveError, ReceivedHead, SendError, Stall};
 pub use serve::{After, Listening, Timeouts, serve};
 pub use transport::Transport;
 pub use watch::Watchers;

@@ -144,7 +144,9 @@ fn checksums(context: &Context<'_>, aws: AwsChunked) -> Result<Expectation, S3Er
         }
     }
     if expectation.checksums.len() > 1 {
-        return Err(S3Error::invalid_request("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."));
+        return Err(S3Error::invalid_request(
+            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+        ));
     }
     if let Some(trailer) = context.header("x-amz-trailer")? {
         let algorithm = Algorithm::from_header(trailer.trim().to_ascii_lowercase().as_bytes());

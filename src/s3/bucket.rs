@@ -47,7 +47,9 @@ pub(super) async fn create(exchange: &mut Exchange, mut context: Context<'_>) ->
     if let Some(wanted) = wanted
         && wanted != region
     {
-        let message = format!("The {wanted} location constraint is incompatible for the region specific endpoint this request was sent to.");
+        let message = format!(
+            "The {wanted} location constraint is incompatible for the region specific endpoint this request was sent to."
+        );
         return Err(S3Error::new(Code::IllegalLocationConstraintException).message(message));
     }
     let settings = context.core.settings.clone();

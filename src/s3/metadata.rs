@@ -165,7 +165,11 @@ pub(super) fn write_headers(answer: &mut Answer, context: &Context<'_>, state: &
     answer.header("Accept-Ranges", b"bytes");
     let record = state.record.as_ref();
     let fields: [(&str, &str, Option<&[u8]>); 6] = [
-        ("Content-Type", "response-content-type", Some(record.and_then(|r| r.content_type.as_deref()).unwrap_or(CONTENT_TYPE_DEFAULT))),
+        (
+            "Content-Type",
+            "response-content-type",
+            Some(record.and_then(|r| r.content_type.as_deref()).unwrap_or(CONTENT_TYPE_DEFAULT)),
+        ),
         ("Cache-Control", "response-cache-control", record.and_then(|r| r.cache_control.as_deref())),
         ("Content-Disposition", "response-content-disposition", record.and_then(|r| r.content_disposition.as_deref())),
         ("Content-Encoding", "response-content-encoding", record.and_then(|r| r.content_encoding.as_deref())),

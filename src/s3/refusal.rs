@@ -44,9 +44,7 @@ impl From<TransferError> for S3Error {
             TransferError::Body(BodyError::LengthMismatch) => {
                 Self::new(Code::IncompleteBody).message("The request body is not as long as x-amz-decoded-content-length says")
             }
-            TransferError::Body(BodyError::MalformedTrailer | BodyError::TrailerTooLarge) => {
-                Self::new(Code::MalformedTrailerError)
-            }
+            TransferError::Body(BodyError::MalformedTrailer | BodyError::TrailerTooLarge) => malformed_trailer(),
             TransferError::Body(_) => Self::invalid_request("The body is not encoded as the request says"),
             TransferError::Mismatch(mismatch) => mismatch.into(),
             TransferError::TooLarge => Self::new(Code::EntityTooLarge),
@@ -64,7 +62,7 @@ impl From<Mismatch> for S3Error {
             Mismatch::Signature => Self::new(Code::SignatureDoesNotMatch),
             Mismatch::Checksum(algorithm) => Self::new(Code::BadDigest)
                 .message(format!("The {} you specified did not match the calculated checksum.", algorithm.name())),
-            Mismatch::Trailer => Self::new(Code::MalformedTrailerError),
+            Mismatch::Trailer => malformed_trailer(),
         }
     }
 }
@@ -89,6 +87,12 @@ pub(super) fn store(error: StoreError, bucket: &str, key: &str) -> S3Error {
     }
 }
 
+fn malformed_trailer() -> S3Error {
+    S3Error::invalid_request(
+        "The request contained trailing data that was not well-formed or did not conform to our published schema.",
+    )
+}
+
 fn volume_failed() -> S3Error {
     S3Error::new(Code::ServiceUnavailable).message("The volume has failed: reads go on, changes are not acknowledged")
 }
@@ -103,7 +107,7 @@ fn kernel(errno: Errno) -> S3Error {
         Cause::ReadOnly => S3Error::new(Code::ServiceUnavailable).message("The filesystem is read-only"),
         Cause::NameTooLong => S3Error::new(Code::KeyTooLongError),
         Cause::NotDirectory | Cause::IsDirectory | Cause::NotEmpty | Cause::Exists => {
-            S3Error::new(Code::InvalidObjectState).message("A file and a directory of this name stand in each other's way")
+            S3Error::new(Code::ObjectExistsAsDirectory).message("A file and a directory of this name stand in each other's way")
         }
         Cause::NoDescriptors | Cause::NoMemory | Cause::WouldBlock | Cause::Missing => S3Error::new(Code::SlowDown),
         Cause::Escapes => S3Error::new(Code::AccessDenied),

@@ -149,7 +149,9 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     if let Some(key) = &address.key {
         address::check_key(key)?;
     }
-    request_headers::check(route, request.headers())?;
+    let account = request_headers::Account { id: &authenticated.principal.canonical_id };
+    request_headers::check(route.operation, account, request.headers())?;
+    request_headers::check_query(route.operation, account, query.pairs())?;
     let context = Context { core, request, query: &query, address: &address, route, payload: authenticated.payload, now };
     dispatch(exchange, context, request_id).await
 }
@@ -179,7 +181,9 @@ async fn unconfigured_feature(context: &Context<'_>, feature: operation::Unconfi
         Level::Object => drop(get::find(context).await?),
     }
     let principal = context.core.settings.credentials.principal();
-    Ok(Answer::xml(200, unconfigured::answer(feature, principal)?).into())
+    let owner = crate::xml::Owner { id: &principal.canonical_id, display_name: &principal.display_name };
+    let subject = unconfigured::Subject { bucket: context.bucket(), key: context.address.key.as_deref(), owner };
+    Ok(Answer::xml(200, unconfigured::answer(feature, &subject)?).into())
 }
 
 fn authenticate<'c>(core: &'c Core, request: &Request<'_>, now: Timestamp) -> Result<auth::Authenticated<'c>, S3Error> {
@@ -233,7 +237,6 @@ fn refused(error: HeadError) -> S3Error {
         414 => S3Error::new(Code::URITooLong),
         431 => S3Error::new(Code::RequestHeaderSectionTooLarge),
         501 => S3Error::new(Code::NotImplemented),
-        505 => S3Error::new(Code::HttpVersionNotSupported),
         _ => S3Error::new(Code::BadRequest),
     }
 }
@@ -241,7 +244,9 @@ fn refused(error: HeadError) -> S3Error {
 fn log_error(error: &S3Error, head: Option<&ReceivedHead>, request_id: &str) {
     let (method, path) = method_and_path(head);
     match error.status() {
-        500.. => tracing::error!(request_id, method, path, code = error.code().as_str(), message = error.text(), "request failed"),
+        500.. => {
+            tracing::error!(request_id, method, path, code = error.code().as_str(), message = error.text(), "request failed")
+        }
         _ => tracing::debug!(request_id, method, path, code = error.code().as_str(), message = error.text(), "request refused"),
     }
 }

@@ -13,7 +13,7 @@ pub mod bucket;
 pub mod commit;
 pub mod delete;
 pub mod key;
-//pub mod list;
+pub mod list;
 pub mod locks;
 pub mod object;
 pub mod record;
@@ -21,6 +21,7 @@ pub mod stage;
 mod sweep;
 mod tree;
 pub mod volume;
+mod walk;
 
 use crate::sys::{Cause, Errno, errno};
 
@@ -70,6 +71,3 @@ impl From<key::KeyError> for StoreError {
 
 /// What the store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
-pub mod list;
-pub mod record;
-pub mod walk;

@@ -8,7 +8,7 @@ use super::record::{EXTENDED_NAME, Record, SUMMARY_NAME, Summary};
 use super::volume::Volume;
 use super::{Result, StoreError};
 use crate::base::hex;
-use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX, YOUNG_FILE_NS};
+use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX, TIMESTAMP_GRAIN_NS};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno, FileKind, FileStat};
 
@@ -152,7 +152,7 @@ pub(super) fn state_of(volume: &Volume, file: &OwnedFd, stat: FileStat) -> Resul
         Some(summary) if summary.is_truthful(&stat) => Some(read_record(volume, file, &summary)?),
         _ => None,
     };
-    let is_young = record.is_none() && sys::clock::realtime_ns() - stat.mtime_ns.max(stat.ctime_ns) < YOUNG_FILE_NS;
+    let is_young = record.is_none() && sys::clock::realtime_ns() - stat.mtime_ns.max(stat.ctime_ns) < TIMESTAMP_GRAIN_NS;
     Ok(State { size: stat.size, stat, record, is_young })
 }
 
@@ -170,7 +170,9 @@ fn read_record(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Rec
     let extended = if summary.has_extended { read_extended(volume, file, summary)? } else { None };
     let whole = Record::from_summary(summary, extended.as_deref());
     // Nonsense in the extended record voids that record, never the object.
-    Ok(whole.or_else(|_| Record::from_summary(summary, None)).unwrap_or_else(|_| Record::new(summary.size, summary.mtime_ns, summary.etag)))
+    Ok(whole
+        .or_else(|_| Record::from_summary(summary, None))
+        .unwrap_or_else(|_| Record::new(summary.size, summary.mtime_ns, summary.etag)))
 }
 
 fn read_extended(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Option<Vec<u8>>> {
