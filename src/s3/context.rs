@@ -7,7 +7,6 @@ use super::error::{Code, S3Error};
 use super::operation::Route;
 use super::service::Core;
 use crate::auth;
-use crate::base::time::Timestamp;
 use crate::http::Request;
 
 /// What a verb knows of its request.
@@ -18,7 +17,6 @@ pub(super) struct Context<'a> {
     pub(super) address: &'a Address,
     pub(super) route: &'static Route,
     pub(super) payload: auth::Payload,
-    pub(super) now: Timestamp,
 }
 
 /// The decoded query.

@@ -10,7 +10,7 @@ use super::answer::{Answer, HOST_ID, Reply};
 use super::context::{Context, Query};
 use super::error::{Code, S3Error};
 use super::operation::{self, Level, Operation, Route};
-use super::{body, bucket, delete, get, health, put, request_headers, unconfigured};
+use super::{attributes, body, bucket, delete, get, health, list, put, request_headers, unconfigured};
 use crate::auth::{self, RootCredentials, Verifier};
 use crate::base::time::Timestamp;
 use crate::config::ReadMode;
@@ -152,7 +152,7 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     let account = request_headers::Account { id: &authenticated.principal.canonical_id };
     request_headers::check(route.operation, account, request.headers())?;
     request_headers::check_query(route.operation, account, query.pairs())?;
-    let context = Context { core, request, query: &query, address: &address, route, payload: authenticated.payload, now };
+    let context = Context { core, request, query: &query, address: &address, route, payload: authenticated.payload };
     dispatch(exchange, context, request_id).await
 }
 
@@ -163,6 +163,10 @@ async fn dispatch(exchange: &mut Exchange, context: Context<'_>, request_id: &st
         Operation::HeadBucket => bucket::head(&context).await,
         Operation::DeleteBucket => bucket::delete(&context).await,
         Operation::GetBucketLocation => bucket::location(&context).await,
+        Operation::ListObjects => list::list_objects(&context).await,
+        Operation::ListObjectsV2 => list::list_objects_v2(&context).await,
+        Operation::ListObjectVersions => list::list_object_versions(&context).await,
+        Operation::GetObjectAttributes => attributes::get_object_attributes(&context).await,
         Operation::PutObject => put::put_object(exchange, context).await,
         Operation::GetObject => get::get_object(exchange, &context, request_id).await,
         Operation::HeadObject => get::head_object(&context).await,
