@@ -125,6 +125,20 @@ pub const SIGNING_KEYS_MAX: usize = 32;
 
 /// Bytes asked for in one receive of a head. What follows a small head (a whole 4 KiB PUT) comes with it.
 pub const RECEIVE_SIZE: usize = 64 * 1024;
+/// Bytes of one TLS record, header and expansion included: RFC 5246 section 6.2.3 allows 2,048 more than the 16 KiB of
+/// plaintext, RFC 8446 section 5.2 only 256.
+pub const TLS_RECORD_SIZE_MAX: usize = 16 * 1024 + 2048 + 5;
+/// Bytes that a core receives and decrypts at once: a record that is still held, and what comes behind it.
+pub const TLS_RECEIVE_SIZE: usize = 96 * 1024;
+/// Bytes that one connection holds undecrypted while it waits: part of a record, and one that its reader had no room for.
+/// Also what a client may send as one handshake message, of which a ClientHello with post-quantum keys needs 2 KiB.
+pub const TLS_HELD_SIZE_MAX: usize = 2 * TLS_RECORD_SIZE_MAX;
+/// Plaintext bytes encrypted before the socket is asked again: three full records.
+pub const TLS_BATCH_SIZE: usize = 3 * 16 * 1024;
+/// Bytes that one connection holds encrypted while its client does not take them.
+pub const TLS_OUTGOING_SIZE_MAX: usize = 64 * 1024;
+/// Bytes of a file with a certificate chain or its key.
+pub const CERTIFICATE_FILE_SIZE_MAX: u64 = 1024 * 1024;
 /// Pipelined requests that a connection is served before it goes through the ring once.
 pub const PIPELINE_TURN_MAX: usize = 16;
 /// How often a core looks for connections whose deadline has passed.
@@ -176,6 +190,8 @@ const _: () = {
     assert!(CONNECTIONS_PER_CORE_DEFAULT <= CONNECTIONS_PER_CORE_MAX);
     assert!(BUFFER_MEMORY_DEFAULT >= (BLOCK_SIZE * BLOCKS_PER_TRANSFER_MAX) as u64);
     assert!(TARGET_SIZE_MAX < HEAD_SIZE_MAX);
+    assert!(TLS_RECEIVE_SIZE >= TLS_HELD_SIZE_MAX + TLS_RECORD_SIZE_MAX);
+    assert!(TLS_BATCH_SIZE + TLS_BATCH_SIZE / 8 < TLS_OUTGOING_SIZE_MAX);
     assert!(BLOCK_SIZE.is_multiple_of(BLOCK_ALIGN));
     assert!(HUGE_PAGE_SIZE.is_multiple_of(BLOCK_SIZE));
     assert!(SMALL_OBJECT_SIZE_MAX <= BLOCK_SIZE);

@@ -233,7 +233,8 @@ impl Exchange {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), SendError> {
+    /// Waits until everything that was accepted has left. Only TLS holds anything back.
+    pub(super) async fn flush(&mut self) -> Result<(), SendError> {
         loop {
             match self.transport.try_flush() {
                 Ok(()) => return Ok(()),
