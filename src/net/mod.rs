@@ -11,8 +11,8 @@ mod tls;
 mod transport;
 mod watch;
 
-pub use exchange::{Arrival, Exchange, ReceiveError, ReceivedHead, SendError, Stall};
 pub use certificates::{CertificateError, FileProblem, TlsSettings};
+pub use exchange::{Arrival, Exchange, ReceiveError, ReceivedHead, SendError, Stall};
 pub use serve::{After, Listening, Timeouts, serve};
 pub use transport::Transport;
 pub use watch::Watchers;

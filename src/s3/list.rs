@@ -265,6 +265,6 @@ impl OwnerOf {
 
 /// Who owns the objects of this server.
 pub(super) fn owner_of(context: &Context<'_>) -> OwnerOf {
-    let principal = context.core.settings.credentials.principal();
+    let principal = context.owner;
     OwnerOf { id: principal.canonical_id.to_string(), display_name: principal.display_name.to_string() }
 }

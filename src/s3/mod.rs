@@ -23,4 +23,4 @@ pub mod request_headers;
 mod service;
 pub mod unconfigured;
 
-pub use service::{Core, Settings, serve_exchange};
+pub use service::{Core, Live, Settings, serve_exchange};

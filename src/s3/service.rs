@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::address::{self, Address};
 use super::answer::{Answer, HOST_ID, Reply};
 use super::context::{Context, Query};
@@ -24,18 +26,24 @@ use crate::store::Volume;
 pub struct Settings {
     /// The served directory.
     pub volume: Volume,
-    /// The one identity of now.
-    pub credentials: RootCredentials,
     /// The region that credentials must be scoped to.
     pub region: String,
-    /// Suffixes under which buckets are host names.
-    pub domains: Vec<String>,
     /// How objects are read.
     pub read_mode: ReadMode,
-    /// Whether each request gets a line in the log.
-    pub log_requests: bool,
+    /// What a reload changes.
+    pub live: ArcSwap<Live>,
     /// The server is leaving: not ready any more.
     pub is_draining: AtomicBool,
+}
+
+/// What a reload changes: a request sees one state of it.
+pub struct Live {
+    /// The one identity of now.
+    pub credentials: RootCredentials,
+    /// Suffixes under which buckets are host names.
+    pub domains: Vec<String>,
+    /// Whether each request gets a line in the log.
+    pub log_requests: bool,
 }
 
 /// What the requests of one core share.
@@ -117,7 +125,7 @@ pub async fn serve_exchange(core: &Core, exchange: &mut Exchange) -> After {
             send(core, exchange, head.as_ref(), &answer, &request_id).await
         }
     };
-    if core.settings.log_requests {
+    if core.settings.live.load().log_requests {
         log_request(exchange, head.as_ref(), &request_id, exchanged.status);
     }
     exchanged.after
@@ -131,8 +139,9 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     let settings = &*core.settings;
     let now = Timestamp::now();
     let query = Query::parse(request.query())?;
-    let authenticated = authenticate(core, &request, now)?;
-    let address = address::parse(request.path(), request.host(), &settings.domains)?;
+    let live = settings.live.load();
+    let authenticated = authenticate(core, &live, &request, now)?;
+    let address = address::parse(request.path(), request.host(), &live.domains)?;
     let route = route(&request, &query, &address)?;
     let question = Question {
         principal: authenticated.principal,
@@ -152,7 +161,8 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     let account = request_headers::Account { id: &authenticated.principal.canonical_id };
     request_headers::check(route.operation, account, request.headers())?;
     request_headers::check_query(route.operation, account, query.pairs())?;
-    let context = Context { core, request, query: &query, address: &address, route, payload: authenticated.payload };
+    let owner = live.credentials.principal();
+    let context = Context { owner, core, request, query: &query, address: &address, route, payload: authenticated.payload };
     dispatch(exchange, context, request_id).await
 }
 
@@ -184,13 +194,18 @@ async fn unconfigured_feature(context: &Context<'_>, feature: operation::Unconfi
         Level::Bucket => drop(bucket::find(context).await?),
         Level::Object => drop(get::find(context).await?),
     }
-    let principal = context.core.settings.credentials.principal();
+    let principal = context.owner;
     let owner = crate::xml::Owner { id: &principal.canonical_id, display_name: &principal.display_name };
     let subject = unconfigured::Subject { bucket: context.bucket(), key: context.address.key.as_deref(), owner };
     Ok(Answer::xml(200, unconfigured::answer(feature, &subject)?).into())
 }
 
-fn authenticate<'c>(core: &'c Core, request: &Request<'_>, now: Timestamp) -> Result<auth::Authenticated<'c>, S3Error> {
+fn authenticate<'c>(
+    core: &Core,
+    live: &'c Live,
+    request: &Request<'_>,
+    now: Timestamp,
+) -> Result<auth::Authenticated<'c>, S3Error> {
     let headers: Vec<(&[u8], &[u8])> = request.headers().map(|(name, value)| (name.as_bytes(), value)).collect();
     let signed = auth::SignedRequest {
         method: request.method(),
@@ -200,7 +215,7 @@ fn authenticate<'c>(core: &'c Core, request: &Request<'_>, now: Timestamp) -> Re
         headers: headers.as_slice(),
     };
     let scope = auth::Scope { region: &core.settings.region, now };
-    core.verifier.borrow_mut().authenticate(&signed, &core.settings.credentials, &scope).map_err(S3Error::from)
+    core.verifier.borrow_mut().authenticate(&signed, &live.credentials, &scope).map_err(S3Error::from)
 }
 
 fn route(request: &Request<'_>, query: &Query<'_>, address: &Address) -> Result<&'static Route, S3Error> {

@@ -7,18 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::banner::DirectIo;
 use super::boot::{self, Boot};
 use super::fatal::Fatal;
 use super::root_keys::RootKeys;
 use super::{CoreLife, Event};
 use crate::auth::RootCredentials;
-use crate::config::Config;
+use crate::config::{Config, Scheme};
 use crate::io::{self, Helpers, Listener};
 use crate::limits::{DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG};
 use crate::mem::Arena;
-use crate::net::{self, Listening, Timeouts, Watchers};
-use crate::s3::{self, Core, Settings};
+use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
+use crate::s3::{self, Core, Live, Settings};
 use crate::store;
 use crate::sys;
 
@@ -47,6 +49,8 @@ pub fn open_volume(boot: &Boot) -> Result<Volume, Fatal> {
 pub struct Cores {
     settings: Arc<Settings>,
     stop: Arc<AtomicBool>,
+    tls: Option<Arc<TlsSettings>>,
+    timeouts: Arc<ArcSwap<Timeouts>>,
     count: usize,
 }
 
@@ -59,6 +63,8 @@ struct Start {
     arena_size: usize,
     listeners: Vec<socket2::Socket>,
     seed: u64,
+    tls: Option<Arc<TlsSettings>>,
+    timeouts: Arc<ArcSwap<Timeouts>>,
 }
 
 impl Cores {
@@ -66,17 +72,19 @@ impl Cores {
     /// them accept.
     pub fn start(boot: &Boot, volume: Volume, events: &Sender<Event>) -> Result<Self, Fatal> {
         let config = &boot.config;
-        let root = &boot.root.credentials;
         let settings = Arc::new(Settings {
             volume: volume.store,
-            credentials: RootCredentials::new(root.access_key.clone(), root.secret.clone()),
             region: config.region.clone(),
-            domains: config.domains.clone(),
             read_mode: config.read_mode,
-            log_requests: config.log_requests,
+            live: ArcSwap::from_pointee(live(config, &boot.root)),
             is_draining: AtomicBool::new(false),
         });
         let stop = Arc::new(AtomicBool::new(false));
+        let tls = match config.tls.as_slice() {
+            [] => None,
+            files => Some(Arc::new(TlsSettings::load(files).map_err(certificate)?)),
+        };
+        let timeouts = Arc::new(ArcSwap::from_pointee(timeouts(config)));
         let arena_size = usize::try_from(config.buffer_memory).unwrap_or(usize::MAX) / boot.cpus.len();
         let (ready, started) = mpsc::channel();
         for &cpu in &boot.cpus {
@@ -91,6 +99,8 @@ impl Cores {
                 arena_size,
                 listeners,
                 seed,
+                tls: tls.clone(),
+                timeouts: timeouts.clone(),
             };
             let (life, ready) = (CoreLife::new(cpu, events.clone()), ready.clone());
             let thread = std::thread::Builder::new().name(format!("core-{cpu}"));
@@ -104,7 +114,7 @@ impl Cores {
                 Err(_) => return Err(Fatal::CoreStart { core: boot.cpus[0], reason: "its thread ended".into() }),
             }
         }
-        Ok(Self { settings, stop, count: boot.cpus.len() })
+        Ok(Self { settings, stop, tls, timeouts, count: boot.cpus.len() })
     }
 
     /// How many cores will report that they are drained, or lost.
@@ -120,9 +130,37 @@ impl Cores {
 
     /// Hands all cores a new configuration and the root keys as they are now. An error leaves them with what they had.
     pub fn reload(&self, config: &Arc<Config>, root: &RootKeys) -> Result<(), Fatal> {
-        tracing::debug!(domains = config.domains.len(), keys = ?root.origin, "configuration handed to the cores");
+        if let Some(tls) = &self.tls {
+            // Loaded whole before any of it is published; running connections keep what they shook hands with.
+            tls.reload(&config.tls).map_err(certificate)?;
+        }
+        self.timeouts.store(Arc::new(timeouts(config)));
+        self.settings.live.store(Arc::new(live(config, root)));
         Ok(())
     }
+}
+
+fn live(config: &Config, root: &RootKeys) -> Live {
+    let RootKeys { credentials, .. } = root;
+    Live {
+        credentials: RootCredentials::new(credentials.access_key.clone(), credentials.secret.clone()),
+        domains: config.domains.clone(),
+        log_requests: config.log_requests,
+    }
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    Timeouts {
+        head: config.head_timeout,
+        idle: config.idle_timeout,
+        body_stall: config.body_stall_timeout,
+        total: config.total_timeout,
+        rate_min: config.minimum_rate,
+    }
+}
+
+fn certificate(error: CertificateError) -> Fatal {
+    Fatal::Certificate { reason: error.advice() }
 }
 
 fn listeners(config: &Config) -> std::io::Result<Vec<socket2::Socket>> {
@@ -162,23 +200,17 @@ fn run_core(start: Start, life: CoreLife, ready: &Ready) {
 
 /// The core's tasks: listeners, the sweep of deadlines, and the wait for the end.
 async fn serve(start: Start, arena: Arena, ready: &Ready) {
-    let Start { cpu, config, settings, stop, listeners, seed, .. } = start;
+    let Start { cpu, config, settings, stop, listeners, seed, tls, timeouts, .. } = start;
     let core = Rc::new(Core::new(settings, arena, seed));
     let service = Rc::new(async move |exchange: &mut net::Exchange| s3::serve_exchange(&core, exchange).await);
-    let timeouts = Rc::new(Timeouts {
-        head: config.head_timeout,
-        idle: config.idle_timeout,
-        body_stall: config.body_stall_timeout,
-        total: config.total_timeout,
-        rate_min: config.minimum_rate,
-    });
     let watchers = Watchers::default();
     let mut sockets = Vec::new();
-    for socket in listeners {
+    for (socket, listen) in listeners.into_iter().zip(&config.listen) {
+        let tls = tls.clone().filter(|_| listen.scheme == Scheme::Https);
         let shutdown = socket.try_clone();
         match (Listener::new(socket.into()), shutdown) {
             (Ok(listener), Ok(shutdown)) => {
-                let listening = Listening { listener, connections_max: config.connections_per_core_max };
+                let listening = Listening { listener, tls, connections_max: config.connections_per_core_max };
                 io::spawn(net::serve(listening, watchers.clone(), timeouts.clone(), service.clone()));
                 sockets.push(shutdown);
             }
