@@ -50,10 +50,8 @@ fn describe(volume: &Volume, name: &str) -> Option<Bucket> {
         return None;
     }
     let nanoseconds = stat.mtime_ns.min(stat.ctime_ns);
-    let created = Timestamp {
-        seconds: nanoseconds.div_euclid(1_000_000_000),
-        nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32,
-    };
+    let created =
+        Timestamp { seconds: nanoseconds.div_euclid(1_000_000_000), nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32 };
     Some(Bucket { name: name.to_owned(), created })
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use super::barrier::Ticket;
 use super::key::{self, Location};
 use super::object::{self, State};
-use super::record::{Encoded, EXTENDED_NAME, Record, SUMMARY_NAME};
+use super::record::{EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
 use super::stage::{Staged, Temporary};
 use super::tree::{self, Obstacle, Parents};
 use super::volume::{Sync, Volume};

@@ -170,7 +170,9 @@ fn read_record(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Rec
     let extended = if summary.has_extended { read_extended(volume, file, summary)? } else { None };
     let whole = Record::from_summary(summary, extended.as_deref());
     // Nonsense in the extended record voids that record, never the object.
-    Ok(whole.or_else(|_| Record::from_summary(summary, None)).unwrap_or_else(|_| Record::new(summary.size, summary.mtime_ns, summary.etag)))
+    Ok(whole
+        .or_else(|_| Record::from_summary(summary, None))
+        .unwrap_or_else(|_| Record::new(summary.size, summary.mtime_ns, summary.etag)))
 }
 
 fn read_extended(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Option<Vec<u8>>> {

@@ -168,8 +168,8 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     let file = sys::path::create_new(staging, name, 0o600, false).map_err(VolumeError::OwnDirectory)?;
     let attribute = sys::xattr::write(&file, c"user.sluice.probe", b"1");
     let direct = probe_direct(staging, name, &file);
-    let exchange = sys::path::mkdir(staging, b"probe-2", 0o700).is_ok()
-        && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
+    let exchange =
+        sys::path::mkdir(staging, b"probe-2", 0o700).is_ok() && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
     super::sweep::remove_all(staging);
     attribute.map_err(VolumeError::NoAttributes)?;
     let shared_barrier = has_one_journal(kind, root);
@@ -229,15 +229,21 @@ impl VolumeError {
     /// Cause and remedy, for the operator.
     pub fn advice(self) -> String {
         match self {
-            Self::Open(errno) => format!("the directory cannot be opened ({errno}): name an existing directory that this user may read"),
+            Self::Open(errno) => {
+                format!("the directory cannot be opened ({errno}): name an existing directory that this user may read")
+            }
             Self::OwnDirectory(errno) => {
-                format!("`.sluice` in the served directory cannot be made or written ({errno}): the server's user needs write permission there")
+                format!(
+                    "`.sluice` in the served directory cannot be made or written ({errno}): the server's user needs write permission there"
+                )
             }
             Self::InUse => "another sluice serves this directory: stop it first, or serve another directory".into(),
             Self::NoAttributes(errno) => format!(
                 "the filesystem has no user extended attributes ({errno}), where an object's metadata is kept: mount it with user_xattr, or use ext4 or XFS"
             ),
-            Self::FoldsCase => "the directory ignores case (chattr +F): two keys would be one file; serve a directory without casefold".into(),
+            Self::FoldsCase => {
+                "the directory ignores case (chattr +F): two keys would be one file; serve a directory without casefold".into()
+            }
             Self::Thread => "a thread could not be started: raise the limit on processes (ulimit -u)".into(),
         }
     }
