@@ -214,3 +214,113 @@ impl FileProblem {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A certificate of its own authority with its key, in files.
+    pub struct Pair {
+        pub der: CertificateDer<'static>,
+        directory: tempfile::TempDir,
+    }
+
+    impl Pair {
+        pub fn new(names: &[&str]) -> Self {
+            Self::of(names, &rcgen::KeyPair::generate().unwrap())
+        }
+
+        pub fn ed25519(names: &[&str]) -> Self {
+            Self::of(names, &rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
+        }
+
+        fn of(names: &[&str], key: &rcgen::KeyPair) -> Self {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(key).unwrap();
+            let pair = Self { der: certificate.der().clone(), directory: tempfile::tempdir().unwrap() };
+            std::fs::write(pair.files().cert, certificate.pem()).unwrap();
+            std::fs::write(pair.files().key, key.serialize_pem()).unwrap();
+            pair
+        }
+
+        pub fn files(&self) -> CertificateFiles {
+            CertificateFiles { cert: self.directory.path().join("cert.pem"), key: self.directory.path().join("key.pem") }
+        }
+    }
+
+    pub fn settings(pairs: &[&Pair]) -> Arc<TlsSettings> {
+        let files: Vec<CertificateFiles> = pairs.iter().map(|pair| pair.files()).collect();
+        Arc::new(TlsSettings::load(&files).unwrap())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Pair;
+    use super::*;
+
+    fn error(files: CertificateFiles) -> CertificateError {
+        let error = TlsSettings::load(&[files]).err().expect("refused");
+        assert!(error.advice().contains("pem"), "{}", error.advice());
+        error
+    }
+
+    #[test]
+    fn a_chain_is_loaded_whole_and_other_sections_are_passed_over() {
+        let (leaf, issuer) = (Pair::new(&["a.test"]), Pair::new(&["b.test"]));
+        let files = leaf.files();
+        let texts = [&files.cert, &files.key, &issuer.files().cert].map(|path| std::fs::read_to_string(path).unwrap());
+        // One file for all, with the text that openssl puts around.
+        std::fs::write(&files.cert, format!("subject=CN = a.test\n{}", texts.join("\n"))).unwrap();
+        let provider = aws_lc_rs::default_provider();
+        let both = CertificateFiles { cert: files.cert.clone(), key: files.cert };
+        assert_eq!(load_pair(&both, &provider).unwrap().cert, [leaf.der, issuer.der]);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let (one, other) = (Pair::new(&["a.test"]), Pair::new(&["a.test"]));
+        let mixed = CertificateFiles { cert: one.files().cert, key: other.files().key };
+        assert_eq!(error(mixed.clone()), CertificateError::Pair { cert: mixed.cert, key: mixed.key });
+        assert_eq!(TlsSettings::load(&[]).err(), Some(CertificateError::None));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_of_that_file() {
+        let long = "#\n".repeat(CERTIFICATE_FILE_SIZE_MAX as usize);
+        let cases = [
+            ("", FileProblem::NoCertificate, FileProblem::NoKey),
+            ("-----BEGIN CERTIFICATE-----\nAA", FileProblem::Damaged, FileProblem::Damaged),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", FileProblem::NotUsable, FileProblem::NoKey),
+            (
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                FileProblem::NoCertificate,
+                FileProblem::KeyNotSupported,
+            ),
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", FileProblem::Damaged, FileProblem::KeyEncrypted),
+            ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", FileProblem::Damaged, FileProblem::KeyEncrypted),
+            (&long, FileProblem::TooLarge, FileProblem::TooLarge),
+        ];
+        for (text, in_cert, in_key) in cases {
+            let pair = Pair::new(&["a.test"]);
+            let CertificateFiles { cert, key } = pair.files();
+            std::fs::write(&key, text).unwrap();
+            assert_eq!(error(pair.files()), CertificateError::File { path: key, problem: in_key });
+            std::fs::write(&cert, text).unwrap();
+            assert_eq!(error(pair.files()), CertificateError::File { path: cert, problem: in_cert });
+        }
+    }
+
+    #[test]
+    fn missing_files_and_directories_are_told_apart() {
+        let pair = Pair::new(&["a.test"]);
+        let CertificateFiles { cert, key } = pair.files();
+        std::fs::remove_file(&key).unwrap();
+        assert_eq!(error(pair.files()), CertificateError::File { path: key.clone(), problem: FileProblem::Missing });
+        std::fs::create_dir(&key).unwrap();
+        let problem = FileProblem::Unreadable(io::ErrorKind::IsADirectory);
+        assert_eq!(error(pair.files()), CertificateError::File { path: key, problem });
+        std::fs::remove_file(&cert).unwrap();
+        assert_eq!(error(pair.files()), CertificateError::File { path: cert, problem: FileProblem::Missing });
+    }
+}

@@ -70,10 +70,7 @@ impl Tls {
         if self.session.is_handshaking() {
             self.try_flush()?;
             self.receive(&mut [], 0)?;
-            // An alert on the way out matters more than whether it fits.
-            let flushed = self.try_flush();
             if self.session.is_handshaking() {
-                flushed?;
                 return Err(if self.ended { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::WouldBlock }.into());
             }
         }
