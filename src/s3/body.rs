@@ -106,7 +106,7 @@ pub(super) async fn is_consumed(exchange: &mut Exchange, request: &Request<'_>) 
     if rest > DRAIN_SIZE_MAX || (request.expects_continue() && exchange.body_received() == 0) {
         return false;
     }
-    let mut waste = [0; 4096];
+    let mut waste = vec![0; 4096];
     while rest > 0 {
         let wanted = waste.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
         match exchange.receive(&mut waste[..wanted], Stall::Ignore).await {
