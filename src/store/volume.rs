@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::barrier::{Barrier, Method};
 
 use super::locks::KeyLocks;
+use super::multipart::{self, Uploads};
 use crate::config::Durability;
 use crate::sys::filesystem::{self, FileSystemKind};
 use crate::sys::path::{OpenFlags, Symlinks};
@@ -24,6 +25,7 @@ pub struct Volume {
     pub(super) uploads: OwnedFd,
     pub(super) spill: OwnedFd,
     pub(super) locks: KeyLocks,
+    pub(super) multipart: Uploads,
     pub(super) barrier: Barrier,
 
     sync: Sync,
@@ -108,19 +110,22 @@ impl Volume {
         };
         let method = if sync == Sync::Barrier { Method::ChangedDirectory } else { Method::Nothing };
         let barrier = Barrier::start(own, method).map_err(|_| VolumeError::Thread)?;
-        Ok(Self {
+        let volume = Self {
             root,
             staging,
             uploads,
             spill,
             locks: KeyLocks::new(),
+            multipart: Uploads::default(),
             barrier,
 
             sync,
             facts,
             next_name: AtomicU64::new(0),
             _instance: instance,
-        })
+        };
+        multipart::sweep_completed(&volume);
+        Ok(volume)
     }
 
     /// What was found out at start.
