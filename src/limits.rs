@@ -112,20 +112,18 @@ pub const SEND_QUANTUM_SIZE: u64 = 2 * 1024 * 1024;
 
 /// Bytes of an upload from which its space is reserved before the body is received.
 pub const RESERVE_SIZE_MIN: u64 = 1024 * 1024;
-/// Nanoseconds within which a file may be edited again without a change of its times: timestamps are a kernel tick apart
-/// before Linux 6.13.
-pub const YOUNG_FILE_NS: i64 = 20_000_000;
 /// How often a publication starts again because other writers changed the same names.
 pub const PUBLISH_ATTEMPTS_MAX: usize = 64;
-
-/// Bytes of an extended record up to which it is tried beside the inode: ext4 has one block of 4 KiB for all attributes,
-/// POSIX ACLs and security labels among them.
-pub const EXTENDED_INLINE_SIZE_MAX: usize = 2 * 1024;
 
 /// Buckets of one ListBuckets page, as S3.
 pub const LIST_BUCKETS_MAX: usize = 10_000;
 /// Bytes of a refused request's body that are read and dropped, so that its connection lives on.
 pub const DRAIN_SIZE_MAX: u64 = 256 * 1024;
+
+/// How often a core looks whether it should drain.
+pub const DRAIN_POLL: Duration = Duration::from_millis(25);
+/// Connections that wait to be accepted; the kernel caps it by `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
@@ -142,6 +140,20 @@ pub const SIGNING_KEYS_MAX: usize = 32;
 
 /// Bytes asked for in one receive of a head. What follows a small head (a whole 4 KiB PUT) comes with it.
 pub const RECEIVE_SIZE: usize = 64 * 1024;
+/// Bytes of one TLS record, header and expansion included: RFC 5246 section 6.2.3 allows 2,048 more than the 16 KiB of
+/// plaintext, RFC 8446 section 5.2 only 256.
+pub const TLS_RECORD_SIZE_MAX: usize = 16 * 1024 + 2048 + 5;
+/// Bytes that a core receives and decrypts at once: a record that is still held, and what comes behind it.
+pub const TLS_RECEIVE_SIZE: usize = 96 * 1024;
+/// Bytes that one connection holds undecrypted while it waits: part of a record, and one that its reader had no room for.
+/// Also what a client may send as one handshake message, of which a ClientHello with post-quantum keys needs 2 KiB.
+pub const TLS_HELD_SIZE_MAX: usize = 2 * TLS_RECORD_SIZE_MAX;
+/// Plaintext bytes encrypted before the socket is asked again: three full records.
+pub const TLS_BATCH_SIZE: usize = 3 * 16 * 1024;
+/// Bytes that one connection holds encrypted while its client does not take them.
+pub const TLS_OUTGOING_SIZE_MAX: usize = 64 * 1024;
+/// Bytes of a file with a certificate chain or its key.
+pub const CERTIFICATE_FILE_SIZE_MAX: u64 = 1024 * 1024;
 /// Pipelined requests that a connection is served before it goes through the ring once.
 pub const PIPELINE_TURN_MAX: usize = 16;
 /// How often a core looks for connections whose deadline has passed.
@@ -193,6 +205,8 @@ const _: () = {
     assert!(CONNECTIONS_PER_CORE_DEFAULT <= CONNECTIONS_PER_CORE_MAX);
     assert!(BUFFER_MEMORY_DEFAULT >= (BLOCK_SIZE * BLOCKS_PER_TRANSFER_MAX) as u64);
     assert!(TARGET_SIZE_MAX < HEAD_SIZE_MAX);
+    assert!(TLS_RECEIVE_SIZE >= TLS_HELD_SIZE_MAX + TLS_RECORD_SIZE_MAX);
+    assert!(TLS_BATCH_SIZE + TLS_BATCH_SIZE / 8 < TLS_OUTGOING_SIZE_MAX);
     assert!(BLOCK_SIZE.is_multiple_of(BLOCK_ALIGN));
     assert!(HUGE_PAGE_SIZE.is_multiple_of(BLOCK_SIZE));
     assert!(SMALL_OBJECT_SIZE_MAX <= BLOCK_SIZE);

@@ -124,10 +124,14 @@ impl Sender<'_> {
         let mut ahead = *offset;
         let outcome = loop {
             while ahead < end && !reads.is_full() {
-                let block = if reads.is_empty() { self.arena.take().await } else { match self.arena.try_take() {
-                    Some(block) => block,
-                    None => break,
-                } };
+                let block = if reads.is_empty() {
+                    self.arena.take().await
+                } else {
+                    match self.arena.try_take() {
+                        Some(block) => block,
+                        None => break,
+                    }
+                };
                 let start = ahead - ahead % BLOCK_ALIGN as u64;
                 let size = (end - start).min(BLOCK_SIZE as u64);
                 // Rounded up: a direct read asks for whole sectors, the file's end cuts it.

@@ -38,10 +38,8 @@ struct QueueState {
 impl Helpers {
     /// Starts `count` threads; `on_start` runs first on each, to place it.
     pub fn start(count: usize, on_start: impl Fn() + Send + Clone + 'static) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue {
-            state: Mutex::new(QueueState { work: VecDeque::new(), closed: false }),
-            arrived: Condvar::new(),
-        });
+        let queue =
+            Arc::new(Queue { state: Mutex::new(QueueState { work: VecDeque::new(), closed: false }), arrived: Condvar::new() });
         for index in 0..count {
             let (queue, on_start) = (queue.clone(), on_start.clone());
             std::thread::Builder::new().name(format!("helper-{index}")).spawn(move || {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::serve::Timeouts;
@@ -17,7 +18,7 @@ use crate::limits::{LINGER_DURATION, LINGER_SIZE_MAX, RATE_GRACE};
 pub struct Exchange {
     pub(super) transport: Transport,
     pub(super) watched: Watched,
-    pub(super) timeouts: Rc<Timeouts>,
+    pub(super) timeouts: Arc<Timeouts>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) arrival: Arrival,
     /// What arrived behind the head; `prefetched_from` says how much of it is still to be taken.
@@ -233,7 +234,8 @@ impl Exchange {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), SendError> {
+    /// Waits until everything that was accepted has left. Only TLS holds anything back.
+    pub(super) async fn flush(&mut self) -> Result<(), SendError> {
         loop {
             match self.transport.try_flush() {
                 Ok(()) => return Ok(()),

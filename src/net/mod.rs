@@ -4,12 +4,15 @@
 //! Imports `io`, and the pure rooms `http` and `body`. Limits: connections per core, head size, and the timeouts of
 //! `Timeouts`; a connection beyond the cap waits in the listener's queue.
 
+mod certificates;
 mod exchange;
 mod serve;
+mod tls;
 mod transport;
 mod watch;
 
-pub use exchange::{Exchange, ReceiveError, SendError, Stall};
+pub use certificates::{CertificateError, FileProblem, TlsSettings};
+pub use exchange::{Arrival, Exchange, ReceiveError, ReceivedHead, SendError, Stall};
 pub use serve::{After, Listening, Timeouts, serve};
 pub use transport::Transport;
 pub use watch::Watchers;

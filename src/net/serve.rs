@@ -9,14 +9,19 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
+use super::certificates::TlsSettings;
 use super::exchange::{Arrival, Exchange, ReceivedHead};
+use super::tls::Tls;
 use super::transport::Transport;
 use super::watch::{Interrupt, Watched, Watchers};
 use crate::http::{self, HeadError, Parsed};
-use crate::io::{Listener, Socket, sleep, spawn};
+use crate::io::{Listener, Shutdown, Socket, sleep, spawn};
 use crate::limits::{ACCEPT_PAUSE, HEAD_SIZE_MAX, PIPELINE_TURN_MAX, RECEIVE_SIZE};
 
 /// How long a connection may take for what.
@@ -49,6 +54,8 @@ pub enum After {
 pub struct Listening {
     /// The socket.
     pub listener: Listener,
+    /// With these, its connections speak TLS.
+    pub tls: Option<Arc<TlsSettings>>,
     /// Connections of this core beyond which nobody is accepted.
     pub connections_max: usize,
 }
@@ -58,8 +65,9 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_SIZE]);
 }
 
-/// Accepts connections and serves them until the listener is shut down.
-pub async fn serve<S>(listening: Listening, watchers: Watchers, timeouts: Rc<Timeouts>, service: Rc<S>)
+/// Accepts connections and serves them until the listener is shut down. A connection lives by the timeouts that held when it
+/// was accepted.
+pub async fn serve<S>(listening: Listening, watchers: Watchers, timeouts: Arc<ArcSwap<Timeouts>>, service: Rc<S>)
 where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
@@ -69,8 +77,8 @@ where
         }
         match listening.listener.try_accept() {
             Ok((socket, peer)) => {
-                let Ok(socket) = prepare(socket) else { continue };
-                let connection = connection(Transport::Plain(socket), peer, watchers.enter(), timeouts.clone(), service.clone());
+                let Ok(transport) = prepare(socket, listening.tls.as_deref()) else { continue };
+                let connection = connection(transport, peer, watchers.enter(), timeouts.load_full(), service.clone());
                 spawn(connection);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -88,10 +96,14 @@ where
     }
 }
 
-fn prepare(socket: OwnedFd) -> io::Result<Socket> {
+fn prepare(socket: OwnedFd, tls: Option<&TlsSettings>) -> io::Result<Transport> {
     // Answers are written whole; waiting to fill a segment only adds delay.
     rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-    Socket::from_tcp(socket)
+    let socket = Socket::from_tcp(socket)?;
+    match tls {
+        None => Ok(Transport::Plain(socket)),
+        Some(settings) => Ok(Transport::Tls(Box::new(Tls::new(socket, settings)?))),
+    }
 }
 
 /// One connection's life. Its idle state holds the socket and its place among the watched, nothing else: everything that a
@@ -100,19 +112,22 @@ pub(super) async fn connection<S>(
     transport: Transport,
     peer: Option<SocketAddr>,
     watched: Watched,
-    timeouts: Rc<Timeouts>,
+    timeouts: Arc<Timeouts>,
     service: Rc<S>,
 ) where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
     let mut line = Line { transport, watched, pending: Vec::new() };
+    if line.transport.has_handshake() && !handshake(&mut line, &timeouts).await {
+        return line.transport.shutdown(Shutdown::Write);
+    }
     let mut turn = 0;
     loop {
         if line.pending.is_empty() {
             turn = 0;
             match line.watched.wait_idle(line.transport.readable(), timeouts.idle).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(Interrupt::Expired | Interrupt::Nudged) => return,
+                Ok(Err(_)) | Err(Interrupt::Expired | Interrupt::Nudged) => return line.transport.shutdown(Shutdown::Write),
             }
         } else if turn == PIPELINE_TURN_MAX {
             // A pipeline of warm requests would never wait for anything: go through the ring once.
@@ -129,6 +144,26 @@ pub(super) async fn connection<S>(
     }
 }
 
+/// Shakes hands once the client's first byte is there, within the time that a head may take. Whether it succeeded.
+async fn handshake(line: &mut Line, timeouts: &Timeouts) -> bool {
+    if !matches!(line.watched.wait_idle(line.transport.readable(), timeouts.idle).await, Ok(Ok(()))) {
+        return false;
+    }
+    let started = Instant::now();
+    loop {
+        match line.transport.try_handshake() {
+            Ok(()) => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = timeouts.head.saturating_sub(started.elapsed());
+                if !matches!(line.watched.wait(line.transport.readable(), left, None).await, Ok(Ok(()))) {
+                    return false;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
 /// A connection between two requests.
 struct Line {
     transport: Transport,
@@ -138,14 +173,17 @@ struct Line {
 }
 
 /// Receives one request and has it served. `None` when the connection is over.
-async fn exchange<S>(line: Line, peer: Option<SocketAddr>, timeouts: Rc<Timeouts>, service: &Rc<S>) -> Option<Line>
+async fn exchange<S>(line: Line, peer: Option<SocketAddr>, timeouts: Arc<Timeouts>, service: &Rc<S>) -> Option<Line>
 where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
     let started = Instant::now();
     let Line { mut transport, watched, pending } = line;
     let mut buffer = pending;
-    let (arrival, head_size) = receive_head(&mut transport, &watched, &timeouts, &mut buffer, started).await?;
+    let Some((arrival, head_size)) = receive_head(&mut transport, &watched, &timeouts, &mut buffer, started).await else {
+        transport.shutdown(Shutdown::Write);
+        return None;
+    };
     let bytes = Rc::new(buffer);
     let arrival = match arrival {
         Ok(head) => Arrival::Request(ReceivedHead { head: Rc::new(head), bytes: bytes.clone() }),
@@ -169,6 +207,8 @@ where
         Err(Panicked) => after_panic(&mut exchange, service).await,
     };
     match after {
+        // An answer under TLS may still be on its way out.
+        After::Keep if exchange.flush().await.is_err() => None,
         After::Keep if !exchange.drains() || !exchange.prefetched().is_empty() => {
             let pending = exchange.prefetched().to_vec();
             Some(Line { transport: exchange.transport, watched: exchange.watched, pending })

@@ -3,19 +3,36 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::tls::Tls;
 use crate::io::{Shutdown, Socket};
 
 /// What carries a connection's bytes.
 pub enum Transport {
     /// TCP.
     Plain(Socket),
+    /// TLS over TCP.
+    Tls(Box<Tls>),
 }
 
 impl Transport {
+    /// Whether bytes can flow only after `try_handshake` has succeeded.
+    pub fn has_handshake(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Goes on with the handshake; `WouldBlock` until it is done. The next step is due when `readable` says so.
+    pub fn try_handshake(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.try_handshake(),
+        }
+    }
+
     /// Receives what has arrived, 0 at the end, `WouldBlock` when there is nothing.
     pub fn try_receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_receive(into),
+            Self::Tls(tls) => tls.try_receive(into),
         }
     }
 
@@ -23,6 +40,7 @@ impl Transport {
     pub fn try_send(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_send(bytes, more),
+            Self::Tls(tls) => tls.try_send(bytes, more),
         }
     }
 
@@ -30,6 +48,7 @@ impl Transport {
     pub fn try_flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.try_flush(),
         }
     }
 
@@ -37,6 +56,7 @@ impl Transport {
     pub fn sends_files(&self) -> bool {
         match self {
             Self::Plain(_) => true,
+            Self::Tls(_) => false,
         }
     }
 
@@ -44,6 +64,7 @@ impl Transport {
     pub fn try_send_file(&mut self, file: BorrowedFd<'_>, offset: &mut u64, count: usize) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_send_file(file, offset, count),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -51,6 +72,7 @@ impl Transport {
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.readable().await,
+            Self::Tls(tls) => tls.readable().await,
         }
     }
 
@@ -58,6 +80,7 @@ impl Transport {
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.writable().await,
+            Self::Tls(tls) => tls.writable().await,
         }
     }
 
@@ -65,6 +88,7 @@ impl Transport {
     pub fn shutdown(&mut self, half: Shutdown) {
         match self {
             Self::Plain(socket) => socket.shutdown(half),
+            Self::Tls(tls) => tls.shutdown(half),
         }
     }
 }

@@ -50,6 +50,10 @@ impl Answer {
             304 => Self::empty(304),
             status => Self::xml(status, body),
         };
+        // RFC 9110 section 15.5.17: what a satisfiable range would have to fit in.
+        if let Some((_, size)) = error.fields().iter().find(|(name, _)| error.status() == 416 && *name == "ActualObjectSize") {
+            answer.header("Content-Range", format!("bytes */{size}").as_bytes());
+        }
         if error.code().is_transient() {
             answer.header("Retry-After", b"1");
         }

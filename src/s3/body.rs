@@ -106,7 +106,7 @@ pub(super) async fn is_consumed(exchange: &mut Exchange, request: &Request<'_>) 
     if rest > DRAIN_SIZE_MAX || (request.expects_continue() && exchange.body_received() == 0) {
         return false;
     }
-    let mut waste = [0; 4096];
+    let mut waste = vec![0; 4096];
     while rest > 0 {
         let wanted = waste.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
         match exchange.receive(&mut waste[..wanted], Stall::Ignore).await {
@@ -144,7 +144,9 @@ fn checksums(context: &Context<'_>, aws: AwsChunked) -> Result<Expectation, S3Er
         }
     }
     if expectation.checksums.len() > 1 {
-        return Err(S3Error::invalid_request("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."));
+        return Err(S3Error::invalid_request(
+            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+        ));
     }
     if let Some(trailer) = context.header("x-amz-trailer")? {
         let algorithm = Algorithm::from_header(trailer.trim().to_ascii_lowercase().as_bytes());

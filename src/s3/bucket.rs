@@ -29,7 +29,7 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Reply, S3Error> {
         .filter(|bucket| bucket.name.as_str() > after && prefix.is_none_or(|prefix| bucket.name.starts_with(prefix)));
     let page: Vec<_> = matching.by_ref().take(count_max).collect();
     let next = matching.next().and(page.last()).map(|bucket| bucket.name.as_str());
-    let principal = context.core.settings.credentials.principal();
+    let principal = context.owner;
     let owner = xml::Owner { id: &principal.canonical_id, display_name: &principal.display_name };
     let head = xml::ListBuckets { owner, region: &context.core.settings.region, continuation_token: next, prefix };
     let entries = page.iter().map(|bucket| xml::BucketEntry { name: &bucket.name, creation_date: bucket.created });
@@ -47,7 +47,9 @@ pub(super) async fn create(exchange: &mut Exchange, mut context: Context<'_>) ->
     if let Some(wanted) = wanted
         && wanted != region
     {
-        let message = format!("The {wanted} location constraint is incompatible for the region specific endpoint this request was sent to.");
+        let message = format!(
+            "The {wanted} location constraint is incompatible for the region specific endpoint this request was sent to."
+        );
         return Err(S3Error::new(Code::IllegalLocationConstraintException).message(message));
     }
     let settings = context.core.settings.clone();

@@ -7,18 +7,19 @@ use super::error::{Code, S3Error};
 use super::operation::Route;
 use super::service::Core;
 use crate::auth;
-use crate::base::time::Timestamp;
+use crate::base::principal::Principal;
 use crate::http::Request;
 
 /// What a verb knows of its request.
 pub(super) struct Context<'a> {
     pub(super) core: &'a Core,
+    /// Who owns what is made here.
+    pub(super) owner: &'a Principal,
     pub(super) request: Request<'a>,
     pub(super) query: &'a Query<'a>,
     pub(super) address: &'a Address,
     pub(super) route: &'static Route,
     pub(super) payload: auth::Payload,
-    pub(super) now: Timestamp,
 }
 
 /// The decoded query.

@@ -124,7 +124,10 @@ impl Preconditions {
             let Some(state) = now else { return false };
             this.size.is_none_or(|size| size == state.size)
                 && this.last_modified_s.is_none_or(|seconds| seconds == metadata::last_modified(state).seconds)
-                && this.if_match.as_ref().is_none_or(|list| conditional::etag_matches(list, &metadata::etag_of(state).to_string()))
+                && this
+                    .if_match
+                    .as_ref()
+                    .is_none_or(|list| conditional::etag_matches(list, &metadata::etag_of(state).to_string()))
         }))
     }
 }

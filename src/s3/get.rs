@@ -150,9 +150,11 @@ async fn read_small(object: &Object, part: &Part) -> Result<Vec<u8>, S3Error> {
     if !matches!(cached, Ok(Some(count)) if count == bytes.len()) {
         let file = duplicate(&object.file)?;
         let start = part.start;
-        bytes = blocking(move || sys::file::read_full_at(&file, &mut bytes, start).map(|count| (count == bytes.len()).then_some(bytes)))
-            .await??
-            .ok_or_else(changed)?;
+        bytes = blocking(move || {
+            sys::file::read_full_at(&file, &mut bytes, start).map(|count| (count == bytes.len()).then_some(bytes))
+        })
+        .await??
+        .ok_or_else(changed)?;
     }
     if object::is_unchanged(&object.file, &object.state) { Ok(bytes) } else { Err(changed()) }
 }

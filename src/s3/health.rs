@@ -7,7 +7,8 @@ use crate::http::Request;
 
 /// The answer, when `request` asks for the server's health.
 pub(super) fn answer(core: &Core, request: &Request<'_>) -> Option<Answer> {
-    if !matches!(request.method(), "GET" | "HEAD") || request.header_bytes("authorization").is_some() || request.query().is_some() {
+    if !matches!(request.method(), "GET" | "HEAD") || request.header_bytes("authorization").is_some() || request.query().is_some()
+    {
         return None;
     }
     match request.path() {

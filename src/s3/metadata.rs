@@ -12,8 +12,10 @@ use crate::digest::etag::FileState;
 use crate::digest::{Checksum, ETag};
 use crate::flow::Digests;
 use crate::limits::USER_METADATA_SIZE_MAX;
+use crate::store::list::Object;
 use crate::store::object::State;
 use crate::store::record::{self, ChecksumAlgorithm, ChecksumKind, Record};
+use crate::sys::FileStat;
 
 /// What S3 answers where no type was given.
 pub(super) const CONTENT_TYPE_DEFAULT: &[u8] = b"binary/octet-stream";
@@ -119,7 +121,7 @@ pub(super) fn kind_of(kind: ChecksumKind) -> Kind {
 }
 
 thread_local! {
-    /// Never the same twice: while a file is so young that an edit would not show in its times, neither is its ETag.
+    /// Counts synthetic ETags of young files.
     static NONCE: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -128,22 +130,27 @@ pub(super) fn etag_of(state: &State) -> ETag {
     match &state.record {
         Some(record) if record.parts > 0 => ETag::Multipart { md5: record.etag, parts: record.parts },
         Some(record) => ETag::Md5(record.etag),
-        None => {
-            let stat = &state.stat;
-            let file = FileState {
-                inode: stat.inode,
-                size: stat.size,
-                mtime: timestamp(stat.mtime_ns),
-                ctime: timestamp(stat.ctime_ns),
-            };
-            let nonce = state.is_young.then(|| {
-                let now = Timestamp::now().as_nanoseconds() as u64;
-                NONCE.set(NONCE.get().wrapping_add(1));
-                now.rotate_left(20).wrapping_add(NONCE.get())
-            });
-            ETag::synthetic(&file, nonce)
-        }
+        None => synthetic(&state.stat, Timestamp::now()),
     }
+}
+
+/// The same for an entry of a listing.
+pub(super) fn etag_of_entry(object: &Object) -> ETag {
+    match &object.summary {
+        Some(summary) if summary.parts > 0 => ETag::Multipart { md5: summary.etag, parts: summary.parts },
+        Some(summary) => ETag::Md5(summary.etag),
+        None => synthetic(&object.stat, Timestamp::now()),
+    }
+}
+
+/// An ETag made of a file's facts. While the file is so young that an edit would not show in its times, never the same twice.
+fn synthetic(stat: &FileStat, now: Timestamp) -> ETag {
+    let file = FileState { inode: stat.inode, size: stat.size, mtime: timestamp(stat.mtime_ns), ctime: timestamp(stat.ctime_ns) };
+    let nonce = file.is_fresh(now).then(|| {
+        NONCE.set(NONCE.get().wrapping_add(1));
+        (now.as_nanoseconds() as u64).rotate_left(20).wrapping_add(NONCE.get())
+    });
+    ETag::synthetic(&file, nonce)
 }
 
 /// When the object was last changed. A directory object's is its record's: a directory's own time moves with its entries.
@@ -165,7 +172,11 @@ pub(super) fn write_headers(answer: &mut Answer, context: &Context<'_>, state: &
     answer.header("Accept-Ranges", b"bytes");
     let record = state.record.as_ref();
     let fields: [(&str, &str, Option<&[u8]>); 6] = [
-        ("Content-Type", "response-content-type", Some(record.and_then(|r| r.content_type.as_deref()).unwrap_or(CONTENT_TYPE_DEFAULT))),
+        (
+            "Content-Type",
+            "response-content-type",
+            Some(record.and_then(|r| r.content_type.as_deref()).unwrap_or(CONTENT_TYPE_DEFAULT)),
+        ),
         ("Cache-Control", "response-cache-control", record.and_then(|r| r.cache_control.as_deref())),
         ("Content-Disposition", "response-content-disposition", record.and_then(|r| r.content_disposition.as_deref())),
         ("Content-Encoding", "response-content-encoding", record.and_then(|r| r.content_encoding.as_deref())),

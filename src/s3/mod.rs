@@ -6,6 +6,7 @@
 
 pub mod address;
 mod answer;
+mod attributes;
 mod body;
 mod bucket;
 mod context;
@@ -13,6 +14,7 @@ mod delete;
 pub mod error;
 mod get;
 mod health;
+mod list;
 mod metadata;
 pub mod operation;
 mod put;
@@ -21,4 +23,4 @@ pub mod request_headers;
 mod service;
 pub mod unconfigured;
 
-pub use service::{Core, Settings, serve_exchange};
+pub use service::{Core, Live, Settings, serve_exchange};

@@ -107,7 +107,10 @@ async fn put_large(
         stage::stage(&settings.volume, &bucket, &location.path, size, true)
     });
     let staged = staged.await?.map_err(refused)?;
-    let file = Rc::new(DirectFile::new(staged.file.try_clone().map_err(|_| S3Error::new(Code::SlowDown))?).map_err(|_| S3Error::new(Code::SlowDown))?);
+    let file = Rc::new(
+        DirectFile::new(staged.file.try_clone().map_err(|_| S3Error::new(Code::SlowDown))?)
+            .map_err(|_| S3Error::new(Code::SlowDown))?,
+    );
     body.invite(exchange).await?;
     let target = Target { file: file.clone(), offset: 0, size_max: PUT_SIZE_MAX, is_closed: &|| false };
     let received = flow::receive_into_file(exchange, &context.core.arena, body.decoder, body.payload, target).await;
@@ -170,8 +173,12 @@ impl Conditions {
         let this = self.clone();
         Box::new(move |now: Option<&State>| {
             let etag = now.map(|state| metadata::etag_of(state).to_string());
-            let matches = this.if_match.as_ref().is_none_or(|list| etag.as_ref().is_some_and(|etag| conditional::etag_matches(list, etag)));
-            let differs = this.if_none_match.as_ref().is_none_or(|list| !etag.as_ref().is_some_and(|etag| conditional::etag_matches_weakly(list, etag)));
+            let matches =
+                this.if_match.as_ref().is_none_or(|list| etag.as_ref().is_some_and(|etag| conditional::etag_matches(list, etag)));
+            let differs = this
+                .if_none_match
+                .as_ref()
+                .is_none_or(|list| !etag.as_ref().is_some_and(|etag| conditional::etag_matches_weakly(list, etag)));
             matches && differs
         })
     }
@@ -180,10 +187,8 @@ impl Conditions {
 /// The preconditions of a change, if there are any.
 pub(super) fn condition(context: &Context<'_>) -> Result<Option<Conditions>, S3Error> {
     let owned = |value: Option<&str>| value.map(str::to_owned);
-    let conditions = Conditions {
-        if_match: owned(context.header("if-match")?),
-        if_none_match: owned(context.header("if-none-match")?),
-    };
+    let conditions =
+        Conditions { if_match: owned(context.header("if-match")?), if_none_match: owned(context.header("if-none-match")?) };
     Ok((conditions.if_match.is_some() || conditions.if_none_match.is_some()).then_some(conditions))
 }
 

@@ -5,9 +5,11 @@ use crate::auth::AuthError;
 use crate::body::BodyError;
 use crate::flow::{Mismatch, TransferError};
 use crate::io::HelperPanicked;
+use crate::limits::PART_SIZE_MIN;
 use crate::store::StoreError;
 use crate::store::barrier::VolumeFailed;
 use crate::store::key::KeyError;
+use crate::store::multipart::UploadError;
 use crate::sys::{Cause, Errno, errno};
 
 impl From<AuthError> for S3Error {
@@ -44,9 +46,7 @@ impl From<TransferError> for S3Error {
             TransferError::Body(BodyError::LengthMismatch) => {
                 Self::new(Code::IncompleteBody).message("The request body is not as long as x-amz-decoded-content-length says")
             }
-            TransferError::Body(BodyError::MalformedTrailer | BodyError::TrailerTooLarge) => {
-                Self::new(Code::MalformedTrailerError)
-            }
+            TransferError::Body(BodyError::MalformedTrailer | BodyError::TrailerTooLarge) => malformed_trailer(),
             TransferError::Body(_) => Self::invalid_request("The body is not encoded as the request says"),
             TransferError::Mismatch(mismatch) => mismatch.into(),
             TransferError::TooLarge => Self::new(Code::EntityTooLarge),
@@ -64,7 +64,7 @@ impl From<Mismatch> for S3Error {
             Mismatch::Signature => Self::new(Code::SignatureDoesNotMatch),
             Mismatch::Checksum(algorithm) => Self::new(Code::BadDigest)
                 .message(format!("The {} you specified did not match the calculated checksum.", algorithm.name())),
-            Mismatch::Trailer => Self::new(Code::MalformedTrailerError),
+            Mismatch::Trailer => malformed_trailer(),
         }
     }
 }
@@ -84,9 +84,33 @@ pub(super) fn store(error: StoreError, bucket: &str, key: &str) -> S3Error {
             .with("Key", key),
         StoreError::Contended => S3Error::new(Code::SlowDown),
         StoreError::MetadataTooLarge => S3Error::new(Code::MetadataTooLarge),
+        StoreError::Upload(error) => upload(error),
         StoreError::VolumeFailed => volume_failed(),
         StoreError::Kernel(errno) => kernel(errno),
     }
+}
+
+fn upload(error: UploadError) -> S3Error {
+    match error {
+        UploadError::NotFound => S3Error::new(Code::NoSuchUpload),
+        UploadError::Part { number } => S3Error::new(Code::InvalidPart).with("PartNumber", number.to_string()),
+        UploadError::PartOrder => S3Error::new(Code::InvalidPartOrder),
+        UploadError::PartTooSmall { number, size } => S3Error::new(Code::EntityTooSmall)
+            .with("ProposedSize", size.to_string())
+            .with("MinSizeAllowed", PART_SIZE_MIN.to_string())
+            .with("PartNumber", number.to_string()),
+        UploadError::TooLarge => S3Error::new(Code::EntityTooLarge),
+        UploadError::Size => S3Error::invalid_request("The parts have another size together than x-amz-mp-object-size says"),
+        UploadError::Checksum => {
+            S3Error::new(Code::BadDigest).message("The checksum you specified is not the one that the parts have together.")
+        }
+    }
+}
+
+fn malformed_trailer() -> S3Error {
+    S3Error::invalid_request(
+        "The request contained trailing data that was not well-formed or did not conform to our published schema.",
+    )
 }
 
 fn volume_failed() -> S3Error {
@@ -103,7 +127,7 @@ fn kernel(errno: Errno) -> S3Error {
         Cause::ReadOnly => S3Error::new(Code::ServiceUnavailable).message("The filesystem is read-only"),
         Cause::NameTooLong => S3Error::new(Code::KeyTooLongError),
         Cause::NotDirectory | Cause::IsDirectory | Cause::NotEmpty | Cause::Exists => {
-            S3Error::new(Code::InvalidObjectState).message("A file and a directory of this name stand in each other's way")
+            S3Error::new(Code::ObjectExistsAsDirectory).message("A file and a directory of this name stand in each other's way")
         }
         Cause::NoDescriptors | Cause::NoMemory | Cause::WouldBlock | Cause::Missing => S3Error::new(Code::SlowDown),
         Cause::Escapes => S3Error::new(Code::AccessDenied),

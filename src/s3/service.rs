@@ -5,12 +5,14 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::address::{self, Address};
 use super::answer::{Answer, HOST_ID, Reply};
 use super::context::{Context, Query};
 use super::error::{Code, S3Error};
 use super::operation::{self, Level, Operation, Route};
-use super::{body, bucket, delete, get, health, put, request_headers, unconfigured};
+use super::{attributes, body, bucket, delete, get, health, list, put, request_headers, unconfigured};
 use crate::auth::{self, RootCredentials, Verifier};
 use crate::base::time::Timestamp;
 use crate::config::ReadMode;
@@ -24,18 +26,24 @@ use crate::store::Volume;
 pub struct Settings {
     /// The served directory.
     pub volume: Volume,
-    /// The one identity of now.
-    pub credentials: RootCredentials,
     /// The region that credentials must be scoped to.
     pub region: String,
-    /// Suffixes under which buckets are host names.
-    pub domains: Vec<String>,
     /// How objects are read.
     pub read_mode: ReadMode,
-    /// Whether each request gets a line in the log.
-    pub log_requests: bool,
+    /// What a reload changes.
+    pub live: ArcSwap<Live>,
     /// The server is leaving: not ready any more.
     pub is_draining: AtomicBool,
+}
+
+/// What a reload changes: a request sees one state of it.
+pub struct Live {
+    /// The one identity of now.
+    pub credentials: RootCredentials,
+    /// Suffixes under which buckets are host names.
+    pub domains: Vec<String>,
+    /// Whether each request gets a line in the log.
+    pub log_requests: bool,
 }
 
 /// What the requests of one core share.
@@ -117,7 +125,7 @@ pub async fn serve_exchange(core: &Core, exchange: &mut Exchange) -> After {
             send(core, exchange, head.as_ref(), &answer, &request_id).await
         }
     };
-    if core.settings.log_requests {
+    if core.settings.live.load().log_requests {
         log_request(exchange, head.as_ref(), &request_id, exchanged.status);
     }
     exchanged.after
@@ -131,8 +139,9 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     let settings = &*core.settings;
     let now = Timestamp::now();
     let query = Query::parse(request.query())?;
-    let authenticated = authenticate(core, &request, now)?;
-    let address = address::parse(request.path(), request.host(), &settings.domains)?;
+    let live = settings.live.load();
+    let authenticated = authenticate(core, &live, &request, now)?;
+    let address = address::parse(request.path(), request.host(), &live.domains)?;
     let route = route(&request, &query, &address)?;
     let question = Question {
         principal: authenticated.principal,
@@ -149,8 +158,11 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     if let Some(key) = &address.key {
         address::check_key(key)?;
     }
-    request_headers::check(route, request.headers())?;
-    let context = Context { core, request, query: &query, address: &address, route, payload: authenticated.payload, now };
+    let account = request_headers::Account { id: &authenticated.principal.canonical_id };
+    request_headers::check(route.operation, account, request.headers())?;
+    request_headers::check_query(route.operation, account, query.pairs())?;
+    let owner = live.credentials.principal();
+    let context = Context { owner, core, request, query: &query, address: &address, route, payload: authenticated.payload };
     dispatch(exchange, context, request_id).await
 }
 
@@ -161,6 +173,10 @@ async fn dispatch(exchange: &mut Exchange, context: Context<'_>, request_id: &st
         Operation::HeadBucket => bucket::head(&context).await,
         Operation::DeleteBucket => bucket::delete(&context).await,
         Operation::GetBucketLocation => bucket::location(&context).await,
+        Operation::ListObjects => list::list_objects(&context).await,
+        Operation::ListObjectsV2 => list::list_objects_v2(&context).await,
+        Operation::ListObjectVersions => list::list_object_versions(&context).await,
+        Operation::GetObjectAttributes => attributes::get_object_attributes(&context).await,
         Operation::PutObject => put::put_object(exchange, context).await,
         Operation::GetObject => get::get_object(exchange, &context, request_id).await,
         Operation::HeadObject => get::head_object(&context).await,
@@ -178,11 +194,18 @@ async fn unconfigured_feature(context: &Context<'_>, feature: operation::Unconfi
         Level::Bucket => drop(bucket::find(context).await?),
         Level::Object => drop(get::find(context).await?),
     }
-    let principal = context.core.settings.credentials.principal();
-    Ok(Answer::xml(200, unconfigured::answer(feature, principal)?).into())
+    let principal = context.owner;
+    let owner = crate::xml::Owner { id: &principal.canonical_id, display_name: &principal.display_name };
+    let subject = unconfigured::Subject { bucket: context.bucket(), key: context.address.key.as_deref(), owner };
+    Ok(Answer::xml(200, unconfigured::answer(feature, &subject)?).into())
 }
 
-fn authenticate<'c>(core: &'c Core, request: &Request<'_>, now: Timestamp) -> Result<auth::Authenticated<'c>, S3Error> {
+fn authenticate<'c>(
+    core: &Core,
+    live: &'c Live,
+    request: &Request<'_>,
+    now: Timestamp,
+) -> Result<auth::Authenticated<'c>, S3Error> {
     let headers: Vec<(&[u8], &[u8])> = request.headers().map(|(name, value)| (name.as_bytes(), value)).collect();
     let signed = auth::SignedRequest {
         method: request.method(),
@@ -192,7 +215,7 @@ fn authenticate<'c>(core: &'c Core, request: &Request<'_>, now: Timestamp) -> Re
         headers: headers.as_slice(),
     };
     let scope = auth::Scope { region: &core.settings.region, now };
-    core.verifier.borrow_mut().authenticate(&signed, &core.settings.credentials, &scope).map_err(S3Error::from)
+    core.verifier.borrow_mut().authenticate(&signed, &live.credentials, &scope).map_err(S3Error::from)
 }
 
 fn route(request: &Request<'_>, query: &Query<'_>, address: &Address) -> Result<&'static Route, S3Error> {
@@ -233,7 +256,6 @@ fn refused(error: HeadError) -> S3Error {
         414 => S3Error::new(Code::URITooLong),
         431 => S3Error::new(Code::RequestHeaderSectionTooLarge),
         501 => S3Error::new(Code::NotImplemented),
-        505 => S3Error::new(Code::HttpVersionNotSupported),
         _ => S3Error::new(Code::BadRequest),
     }
 }
@@ -241,7 +263,9 @@ fn refused(error: HeadError) -> S3Error {
 fn log_error(error: &S3Error, head: Option<&ReceivedHead>, request_id: &str) {
     let (method, path) = method_and_path(head);
     match error.status() {
-        500.. => tracing::error!(request_id, method, path, code = error.code().as_str(), message = error.text(), "request failed"),
+        500.. => {
+            tracing::error!(request_id, method, path, code = error.code().as_str(), message = error.text(), "request failed")
+        }
         _ => tracing::debug!(request_id, method, path, code = error.code().as_str(), message = error.text(), "request refused"),
     }
 }

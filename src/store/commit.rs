@@ -6,14 +6,14 @@ use std::os::fd::OwnedFd;
 use super::barrier::Ticket;
 use super::key::{self, Location};
 use super::object::{self, State};
-use super::record::{Encoded, EXTENDED_NAME, Record, SUMMARY_NAME};
+use super::record::{EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
 use super::stage::{Staged, Temporary};
 use super::tree::{self, Obstacle, Parents};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, inherit};
 use crate::base::hex;
 use crate::digest::Sha256;
-use crate::limits::{EXTENDED_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
+use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
 
@@ -81,7 +81,9 @@ impl Place<'_> {
     /// What is there now meets the precondition.
     pub(super) fn check(&self, volume: &Volume) -> Result<()> {
         match self.condition {
-            Some(condition) if !condition(current(volume, self.bucket, self.key)?.as_ref()) => Err(StoreError::PreconditionFailed),
+            Some(condition) if !condition(current(volume, self.bucket, self.key)?.as_ref()) => {
+                Err(StoreError::PreconditionFailed)
+            }
             _ => Ok(()),
         }
     }
@@ -127,7 +129,7 @@ fn write_record(volume: &Volume, file: &OwnedFd, encoded: &Encoded) -> Result<()
     let Some(extended) = &encoded.extended else {
         return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?);
     };
-    if extended.len() <= EXTENDED_INLINE_SIZE_MAX {
+    if extended.len() <= EXTENDED_RECORD_INLINE_SIZE_MAX {
         match sys::xattr::write(file, EXTENDED_NAME, extended) {
             Ok(()) => return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?),
             // ext4 has one block for all attributes of a file: of 1 KiB on small images.

@@ -16,7 +16,7 @@ pub mod copy;
 pub mod delete;
 mod inherit;
 pub mod key;
-//pub mod list;
+pub mod list;
 pub mod locks;
 pub mod multipart;
 pub mod object;
@@ -25,6 +25,7 @@ pub mod stage;
 mod sweep;
 mod tree;
 pub mod volume;
+mod walk;
 
 use crate::sys::{Cause, Errno, errno};
 
@@ -76,6 +77,3 @@ impl From<key::KeyError> for StoreError {
 
 /// What the store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
-pub mod list;
-pub mod record;
-pub mod walk;

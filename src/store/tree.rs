@@ -164,7 +164,8 @@ pub(super) fn prune(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
             Some(slash) => (&rest[..slash], &rest[slash + 1..]),
             None => (&rest[..0], rest),
         };
-        let full = if parent_path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", parent_path].concat() };
+        let full =
+            if parent_path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", parent_path].concat() };
         let Ok(parent) = sys::path::open_dir(&volume.root, &full, Symlinks::Deny) else { return Ok(()) };
         let Ok(directory) = sys::path::open_dir(&parent, name, Symlinks::Deny) else { return Ok(()) };
         // ENOTEMPTY is the usual end of the way up.

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::barrier::{Barrier, Method};
 
+use super::list::SnapshotCache;
 use super::locks::KeyLocks;
 use super::multipart::{self, Uploads};
 use crate::config::Durability;
+use crate::limits::LISTING_CACHE_SIZE_DEFAULT;
 use crate::sys::filesystem::{self, FileSystemKind};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::stat::DirectAlign;
@@ -27,12 +29,11 @@ pub struct Volume {
     pub(super) locks: KeyLocks,
     pub(super) multipart: Uploads,
     pub(super) barrier: Barrier,
+    pub(super) snapshots: SnapshotCache,
 
     sync: Sync,
     facts: Facts,
     next_name: AtomicU64,
-    /// Held as long as the process lives.
-    _instance: OwnedFd,
 }
 
 /// What was found out about the filesystem at start.
@@ -40,6 +41,8 @@ pub struct Volume {
 pub struct Facts {
     /// Name of the filesystem's type.
     pub filesystem: &'static str,
+    /// Other machines may change it behind our back.
+    pub is_remote: bool,
     /// What O_DIRECT wants; `None` where it is refused.
     pub direct: Option<DirectAlign>,
     /// Files without a name (O_TMPFILE) can be made.
@@ -70,8 +73,6 @@ pub enum VolumeError {
     Open(Errno),
     /// Our own directory in it cannot be made or written.
     OwnDirectory(Errno),
-    /// Another server serves this directory.
-    InUse,
     /// The filesystem has no user extended attributes, where an object's metadata lives.
     NoAttributes(Errno),
     /// The directory folds case: two keys would be one file.
@@ -81,18 +82,14 @@ pub enum VolumeError {
 }
 
 impl Volume {
-    /// Opens `directory` for serving: takes its lock, probes it, sweeps what an earlier process left.
+    /// Opens `directory` for serving: probes it, sweeps what an earlier process left. The caller holds the directory's lock
+    /// (`.sluice/locks/server`): nobody else's temporaries are swept.
     pub fn open(directory: &[u8], durability: Durability) -> Result<Self, VolumeError> {
         let root = sys::path::open_root(directory).map_err(VolumeError::Open)?;
         if sys::stat::folds_case(&root).unwrap_or(false) {
             return Err(VolumeError::FoldsCase);
         }
         let own = ensure_directory(&root, OWN_DIRECTORY)?;
-        let locks = ensure_directory(&own, b"locks")?;
-        let instance = open_or_create(&locks, b"instance").map_err(VolumeError::OwnDirectory)?;
-        if !sys::lock::try_exclusive(&instance).map_err(VolumeError::OwnDirectory)? {
-            return Err(VolumeError::InUse);
-        }
         let staging = ensure_directory(&own, b"staging")?;
         super::sweep::remove_all(&staging);
         let (uploads, spill) = (ensure_directory(&own, b"uploads")?, ensure_directory(&own, b"spill")?);
@@ -118,11 +115,11 @@ impl Volume {
             locks: KeyLocks::new(),
             multipart: Uploads::default(),
             barrier,
+            snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }),
 
             sync,
             facts,
             next_name: AtomicU64::new(0),
-            _instance: instance,
         };
         multipart::sweep_completed(&volume);
         Ok(volume)
@@ -161,10 +158,6 @@ fn ensure_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, VolumeErro
     sys::path::open_dir(parent, name, Symlinks::Deny).map_err(VolumeError::OwnDirectory)
 }
 
-fn open_or_create(dir: &OwnedFd, name: &[u8]) -> sys::Result<OwnedFd> {
-    sys::path::open(dir, name, OpenFlags::CREATE | OpenFlags::RDWR, 0o600, Symlinks::Deny)
-}
-
 /// Tries everything that the server relies on, on a file of its own.
 fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     let kind = filesystem::of(root).map_err(VolumeError::Open)?.kind;
@@ -173,12 +166,20 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     let file = sys::path::create_new(staging, name, 0o600, false).map_err(VolumeError::OwnDirectory)?;
     let attribute = sys::xattr::write(&file, c"user.sluice.probe", b"1");
     let direct = probe_direct(staging, name, &file);
-    let exchange = sys::path::mkdir(staging, b"probe-2", 0o700).is_ok()
-        && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
+    let exchange =
+        sys::path::mkdir(staging, b"probe-2", 0o700).is_ok() && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
     super::sweep::remove_all(staging);
     attribute.map_err(VolumeError::NoAttributes)?;
     let shared_barrier = has_one_journal(kind, root);
-    Ok(Facts { filesystem: kind.name(), direct, unnamed_files, exchange, shared_barrier, durability: "" })
+    Ok(Facts {
+        filesystem: kind.name(),
+        is_remote: kind.is_remote(),
+        direct,
+        unnamed_files,
+        exchange,
+        shared_barrier,
+        durability: "",
+    })
 }
 
 /// The alignment for O_DIRECT, if a file here can be opened that way.
@@ -234,15 +235,20 @@ impl VolumeError {
     /// Cause and remedy, for the operator.
     pub fn advice(self) -> String {
         match self {
-            Self::Open(errno) => format!("the directory cannot be opened ({errno}): name an existing directory that this user may read"),
-            Self::OwnDirectory(errno) => {
-                format!("`.sluice` in the served directory cannot be made or written ({errno}): the server's user needs write permission there")
+            Self::Open(errno) => {
+                format!("the directory cannot be opened ({errno}): name an existing directory that this user may read")
             }
-            Self::InUse => "another sluice serves this directory: stop it first, or serve another directory".into(),
+            Self::OwnDirectory(errno) => {
+                format!(
+                    "`.sluice` in the served directory cannot be made or written ({errno}): the server's user needs write permission there"
+                )
+            }
             Self::NoAttributes(errno) => format!(
                 "the filesystem has no user extended attributes ({errno}), where an object's metadata is kept: mount it with user_xattr, or use ext4 or XFS"
             ),
-            Self::FoldsCase => "the directory ignores case (chattr +F): two keys would be one file; serve a directory without casefold".into(),
+            Self::FoldsCase => {
+                "the directory ignores case (chattr +F): two keys would be one file; serve a directory without casefold".into()
+            }
             Self::Thread => "a thread could not be started: raise the limit on processes (ulimit -u)".into(),
         }
     }
@@ -251,7 +257,7 @@ impl VolumeError {
     pub fn cause(self) -> Option<Cause> {
         match self {
             Self::Open(errno) | Self::OwnDirectory(errno) | Self::NoAttributes(errno) => Some(sys::errno::cause(errno)),
-            Self::InUse | Self::FoldsCase | Self::Thread => None,
+            Self::FoldsCase | Self::Thread => None,
         }
     }
 }

@@ -179,7 +179,7 @@ def test_48_transfers_stay_inside_the_buffer_memory(data):
 
 
 def test_a_stalled_body_ends_by_timeout(data):
-    with Server(data, args=["--body-timeout", "1"]) as server:
+    with Server(data, args=["--body-stall-timeout", "1s"]) as server:
         client = server.client()
         client.create_bucket(BUCKET)
         client.put(BUCKET, "victim", OLD)

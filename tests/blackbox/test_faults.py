@@ -82,7 +82,8 @@ def test_out_of_descriptors(data):
             held.send(client.signed("GET", f"/{BUCKET}/object").encode())
             assert held.response().status == 200
             limit = server.descriptors() + 20
-            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, limit))
+            _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))
             others = [client.connect() for _ in range(60)]
             try:
                 time.sleep(0.5)
@@ -95,7 +96,7 @@ def test_out_of_descriptors(data):
             # Descriptors are free again: old and new connections are served.
             held.send(client.signed("GET", f"/{BUCKET}/object").encode())
             assert held.response().status in (200, 503)
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit + 1000, limit + 1000))
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit + 1000, hard))
         assert eventually(lambda: client.get(BUCKET, "object").status == 200)
         assert client.put(BUCKET, "later", b"x").status == 200
 

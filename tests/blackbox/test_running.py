@@ -90,7 +90,7 @@ def test_sigterm_drains(data):
 
 
 def test_drain_ends_after_its_time(data):
-    server = Server(data, args=["--drain-timeout", "1"]).start()
+    server = Server(data, args=["--drain-timeout", "1s"]).start()
     client = server.client()
     client.create_bucket(BUCKET)
     request = client.signed("PUT", f"/{BUCKET}/stalled", b"x" * 100_000)
@@ -103,7 +103,7 @@ def test_drain_ends_after_its_time(data):
 
 
 def test_a_second_signal_ends_at_once(data):
-    server = Server(data, args=["--drain-timeout", "60"]).start()
+    server = Server(data, args=["--drain-timeout", "60s"]).start()
     client = server.client()
     client.create_bucket(BUCKET)
     request = client.signed("PUT", f"/{BUCKET}/stalled", b"x" * 100_000)

@@ -111,9 +111,7 @@ fn repeated(volume: &Volume, completion: &Completion) -> Result<Published> {
         Err(error) => return Err(error),
     };
     match state.record {
-        Some(record) if record.upload == Some(completion.tag()) => {
-            Ok(Published { ticket: volume.barrier.observed(), record })
-        }
+        Some(record) if record.upload == Some(completion.tag()) => Ok(Published { ticket: volume.barrier.observed(), record }),
         _ => Err(UploadError::NotFound.into()),
     }
 }
@@ -169,7 +167,8 @@ fn record_of(upload: &Upload, completion: &Completion, chosen: &[(u32, Part)]) -
     let made = object_checksum(upload.manifest.checksum, chosen);
     if let Some(expected) = completion.checksum {
         // SDKs send a composite value with and without the number of parts.
-        let is_equal = made.is_some_and(|made| made.value == expected.value && (expected.parts.is_none() || expected.parts == made.parts));
+        let is_equal =
+            made.is_some_and(|made| made.value == expected.value && (expected.parts.is_none() || expected.parts == made.parts));
         if !is_equal {
             return Err(UploadError::Checksum.into());
         }
@@ -275,8 +274,12 @@ impl Assembly<'_> {
     fn layout(&self, are_fenced: bool) -> Result<Layout> {
         let state = self.upload.state();
         let is_slot = |part: &Part| matches!(part.place, Place::Slot { .. });
-        let in_slots: Vec<_> =
-            state.parts.iter().filter(|(_, part)| is_slot(part)).filter_map(|(number, part)| piece(&state, *number, part)).collect();
+        let in_slots: Vec<_> = state
+            .parts
+            .iter()
+            .filter(|(_, part)| is_slot(part))
+            .filter_map(|(number, part)| piece(&state, *number, part))
+            .collect();
         let collapsed = state.collapsed.as_ref().map(|collapsed| (collapsed.rhythm, collapsed.is_done()));
         drop(state);
         Ok(layout::choose(&self.pieces()?, Slots { parts: &in_slots, are_fenced, collapsed }))
@@ -284,9 +287,10 @@ impl Assembly<'_> {
 
     fn pieces(&self) -> Result<Vec<Piece>> {
         let state = self.upload.state();
-        let found = self.chosen.iter().map(|(number, part)| {
-            piece(&state, *number, part).ok_or(StoreError::Upload(UploadError::Part { number: *number }))
-        });
+        let found = self
+            .chosen
+            .iter()
+            .map(|(number, part)| piece(&state, *number, part).ok_or(StoreError::Upload(UploadError::Part { number: *number })));
         found.collect()
     }
 

@@ -122,7 +122,8 @@ impl Collapsed {
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
-        let numbers = [self.rhythm, self.size].into_iter().chain(self.gaps.iter().flat_map(|(offset, length)| [*offset, *length]));
+        let numbers =
+            [self.rhythm, self.size].into_iter().chain(self.gaps.iter().flat_map(|(offset, length)| [*offset, *length]));
         bytes.extend(numbers.flat_map(u64::to_le_bytes));
         bytes.extend_from_slice(&crc_of(&bytes));
         bytes

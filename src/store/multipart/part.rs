@@ -9,7 +9,9 @@ use super::table::{self, State, Upload, slot_offset};
 use super::{UploadError, UploadName, push, sync_each};
 use crate::digest::Algorithm;
 use crate::digest::checksum::{Kind, Value};
-use crate::limits::{BLOCK_ALIGN, PART_NUMBER_MAX, PART_SIZE_MIN, PUT_SIZE_MAX, RESERVE_SIZE_MIN, RHYTHMS_MAX, SLOT_FILE_SIZE_MAX};
+use crate::limits::{
+    BLOCK_ALIGN, PART_NUMBER_MAX, PART_SIZE_MIN, PUT_SIZE_MAX, RESERVE_SIZE_MIN, RHYTHMS_MAX, SLOT_FILE_SIZE_MAX,
+};
 use crate::store::barrier::Ticket;
 use crate::store::copy::Digested;
 use crate::store::object::{self, Object};
@@ -140,11 +142,8 @@ pub fn copy_part(
 ) -> Result<CopiedPart> {
     let length = range.end.saturating_sub(range.start);
     let target = plan_part(volume, name, number, Some(length), false)?;
-    let ways = Digested {
-        algorithm: target.checksum.map(|(algorithm, _)| algorithm),
-        progress,
-        is_closed: &|| target.is_closed(),
-    };
+    let ways =
+        Digested { algorithm: target.checksum.map(|(algorithm, _)| algorithm), progress, is_closed: &|| target.is_closed() };
     let (md5, checksum) = ways.range(&target.file, target.offset, &source.file, range.start, length)?;
     if !object::is_unchanged(&source.file, &source.state) {
         return Err(StoreError::Contended);

@@ -185,7 +185,11 @@ impl Upload {
     }
 
     /// Waits until nobody writes into a slot; whether that came to be within `limit`.
-    pub(super) fn wait_for_writers<'a>(&self, mut state: MutexGuard<'a, State>, limit: Duration) -> (bool, MutexGuard<'a, State>) {
+    pub(super) fn wait_for_writers<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        limit: Duration,
+    ) -> (bool, MutexGuard<'a, State>) {
         let until = Instant::now() + limit;
         while state.writers > 0 {
             let Some(rest) = until.checked_duration_since(Instant::now()) else { break };
