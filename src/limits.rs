@@ -36,6 +36,21 @@ pub const PART_SIZE_MIN: u64 = 5 * 1024 * 1024;
 /// The highest part number.
 pub const PART_NUMBER_MAX: u32 = 10_000;
 
+/// Slot files of one multipart upload: how often the size of its parts may turn out to be larger than thought.
+pub const RHYTHMS_MAX: usize = 4;
+/// Bytes of a slot file: ext4 with blocks of 4 KiB ends at 16 TiB.
+pub const SLOT_FILE_SIZE_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
+/// Gaps between the parts of one object that are taken out of its file; with more of them, all is copied.
+pub const GAPS_MAX: usize = 64;
+/// Multipart uploads whose tables stay in memory between requests, beside those in use: at most 1.5 MiB each.
+pub const UPLOADS_CACHED_MAX: usize = 64;
+/// How long a Complete waits for slots that are still being written; then it assembles a file that they cannot reach.
+pub const FENCE_DURATION: Duration = Duration::from_secs(5);
+/// Bytes that the kernel copies from file to file in one call, between two looks at the clock.
+pub const COPY_STEP_SIZE: usize = 8 * 1024 * 1024;
+/// Bytes of the buffer through which a copy goes that has to be digested.
+pub const COPY_BUFFER_SIZE: usize = 1024 * 1024;
+
 /// Keys or entries of one listing page.
 pub const LIST_PAGE_MAX: usize = 1000;
 /// Bytes of all directory snapshots that listings share. Default; every core together.
@@ -200,6 +215,7 @@ const _: () = {
     assert!(SMALL_OBJECT_SIZE_MAX <= BLOCK_SIZE);
     assert!(BLOCKS_PER_TRANSFER_MAX >= 2);
     assert!(KEY_SIZE_MAX > NAME_SIZE_MAX);
+    assert!(PART_SIZE_MIN.is_multiple_of(BLOCK_ALIGN as u64) && SLOT_FILE_SIZE_MAX > PUT_SIZE_MAX);
     assert!(SNAPSHOT_SIZE_MAX <= LISTING_CACHE_SIZE_DEFAULT);
     assert!(SNAPSHOT_SIZE_MAX < u32::MAX as usize);
     assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);

@@ -91,6 +91,7 @@ pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
         Err(errno) => return Err(errno.into()),
     }
     sync_root(volume)?;
+    super::multipart::forget_bucket(volume, name)?;
     Ok(volume.barrier.published())
 }
 

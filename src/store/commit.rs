@@ -10,7 +10,7 @@ use super::record::{EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
 use super::stage::{Staged, Temporary};
 use super::tree::{self, Obstacle, Parents};
 use super::volume::{Sync, Volume};
-use super::{Result, StoreError};
+use super::{Result, StoreError, inherit};
 use crate::base::hex;
 use crate::digest::Sha256;
 use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
@@ -54,14 +54,39 @@ pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
     }
     let Upload { bucket, key, staged, size, tail, mut record, condition } = upload;
     let location = key::locate(&key)?;
-    if location.is_directory_object && size == 0 {
-        return publish_directory_object(volume, &bucket, &key, &location, record, condition);
+    let place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref() };
+    if place.is_bare_directory(size) {
+        return publish_directory_object(volume, &place, record);
     }
     finish_data(volume, &staged, size, tail)?;
     seal(volume, &staged.file, size, &mut record)?;
-    let target = if location.is_directory_object { Target::BodyInside } else { Target::Name };
-    publish(volume, &bucket, &key, &location, &staged, target, condition.as_ref())?;
+    publish(volume, &place, &staged, &mut || Ok(()))?;
     Ok(Published { ticket: volume.barrier.published(), record })
+}
+
+/// Where a file is published, and on which condition.
+pub(super) struct Place<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a [u8],
+    pub(super) location: &'a Location,
+    pub(super) condition: Option<&'a Condition>,
+}
+
+impl Place<'_> {
+    /// Whether an object of this size is a record on a directory and no file.
+    pub(super) fn is_bare_directory(&self, size: u64) -> bool {
+        self.location.is_directory_object && size == 0
+    }
+
+    /// What is there now meets the precondition.
+    pub(super) fn check(&self, volume: &Volume) -> Result<()> {
+        match self.condition {
+            Some(condition) if !condition(current(volume, self.bucket, self.key)?.as_ref()) => {
+                Err(StoreError::PreconditionFailed)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The last bytes, the exact length, and no dirty page left: a name given to a file with dirty pages could survive a power
@@ -143,15 +168,6 @@ fn spill(volume: &Volume, bytes: &[u8]) -> Result<[u8; 32]> {
     Ok(digest)
 }
 
-/// Which name the file gets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
-    /// The location's own; inside it when that is a directory.
-    Name,
-    /// The body of a directory object.
-    BodyInside,
-}
-
 /// How one attempt to publish ended.
 enum Attempt {
     Done,
@@ -161,25 +177,25 @@ enum Attempt {
     Convert(Vec<u8>),
 }
 
-fn publish(
+/// Gives a file its name, under the key's lock. `prepare` runs there once, after the precondition and before the name: the last
+/// steps of a multipart upload, which cannot be taken back.
+pub(super) fn publish(
     volume: &Volume,
-    bucket: &str,
-    key: &[u8],
-    location: &Location,
+    place: &Place<'_>,
     staged: &Staged,
-    target: Target,
-    condition: Option<&Condition>,
+    prepare: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
+    let mut is_prepared = false;
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
-        let guard = volume.locks.lock(bucket, key);
-        if let Some(condition) = condition
-            && !condition(current(volume, bucket, key)?.as_ref())
-        {
-            return Err(StoreError::PreconditionFailed);
+        let guard = volume.locks.lock(place.bucket, place.key);
+        place.check(volume)?;
+        if !is_prepared {
+            prepare()?;
+            is_prepared = true;
         }
-        let attempt = match target {
-            Target::Name => publish_name(volume, bucket, location, staged, condition.is_some())?,
-            Target::BodyInside => publish_body(volume, bucket, location, staged)?,
+        let attempt = match place.location.is_directory_object {
+            true => publish_body(volume, place, staged)?,
+            false => publish_name(volume, place, staged)?,
         };
         match attempt {
             Attempt::Done => return Ok(()),
@@ -187,17 +203,17 @@ fn publish(
             Attempt::Convert(path) => {
                 // Both keys' locks, in their common order, so ours is let go of first.
                 drop(guard);
-                convert(volume, bucket, key, &path)?;
+                convert(volume, place, &path)?;
             }
         }
     }
     Err(StoreError::Contended)
 }
 
-fn convert(volume: &Volume, bucket: &str, key: &[u8], path: &[u8]) -> Result<()> {
+fn convert(volume: &Volume, place: &Place<'_>, path: &[u8]) -> Result<()> {
     let other = key::key_of(path, false).ok_or(StoreError::Foreign)?;
-    let _guard = volume.locks.lock_both(bucket, key, &other);
-    tree::convert_to_directory(volume, bucket, path)
+    let _guard = volume.locks.lock_both(place.bucket, place.key, &other);
+    tree::convert_to_directory(volume, place.bucket, path)
 }
 
 /// What is at a key now, for a precondition.
@@ -209,7 +225,8 @@ pub(super) fn current(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Optio
     }
 }
 
-fn publish_name(volume: &Volume, bucket: &str, location: &Location, staged: &Staged, conditional: bool) -> Result<Attempt> {
+fn publish_name(volume: &Volume, place: &Place<'_>, staged: &Staged) -> Result<Attempt> {
+    let (bucket, location) = (place.bucket, place.location);
     let parents = match tree::parents(volume, bucket, location.parent()) {
         Ok(parents) => parents,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
@@ -217,14 +234,14 @@ fn publish_name(volume: &Volume, bucket: &str, location: &Location, staged: &Sta
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = place(volume, staged, &parents, location.name(), conditional)?;
+    let attempt = name_file(volume, staged, &parents, location.name())?;
     if let Attempt::Convert(_) = attempt {
         // The name is a directory: the object lives inside it.
         let inside = match tree::parents(volume, bucket, &location.path) {
             Ok(inside) => inside,
             Err(_) => return Ok(Attempt::Again),
         };
-        return match place(volume, staged, &inside, key::OBJECT_OF_DIRECTORY, conditional)? {
+        return match name_file(volume, staged, &inside, key::OBJECT_OF_DIRECTORY)? {
             Attempt::Convert(_) => Err(StoreError::Foreign),
             attempt => Ok(attempt),
         };
@@ -232,14 +249,14 @@ fn publish_name(volume: &Volume, bucket: &str, location: &Location, staged: &Sta
     Ok(attempt)
 }
 
-fn publish_body(volume: &Volume, bucket: &str, location: &Location, staged: &Staged) -> Result<Attempt> {
-    let inside = match tree::parents(volume, bucket, &location.path) {
+fn publish_body(volume: &Volume, place: &Place<'_>, staged: &Staged) -> Result<Attempt> {
+    let inside = match tree::parents(volume, place.bucket, &place.location.path) {
         Ok(inside) => inside,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = place(volume, staged, &inside, key::BODY_OF_DIRECTORY, false)?;
+    let attempt = name_file(volume, staged, &inside, key::BODY_OF_DIRECTORY)?;
     if matches!(attempt, Attempt::Done) {
         // The body carries the record now.
         sys::xattr::remove(&inside.directory, SUMMARY_NAME)?;
@@ -247,9 +264,13 @@ fn publish_body(volume: &Volume, bucket: &str, location: &Location, staged: &Sta
     Ok(attempt)
 }
 
-/// Gives the file its name in `parents`. `Convert` here says only that a directory has that name.
-fn place(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], conditional: bool) -> Result<Attempt> {
+/// Gives the file its name in `parents`. `Convert` here says only that a directory has that name. Also with a precondition that
+/// found nothing: the look under the lock and this step are one for every S3 writer.
+fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8]) -> Result<Attempt> {
     let directory = &parents.directory;
+    if staged.name.is_some() {
+        inherit::from_directory(&staged.file, directory)?;
+    }
     let linked = match &staged.name {
         None => sys::path::link(&staged.file, directory, name),
         Some(temporary) => sys::path::rename_new(temporary.directory(), temporary.name(), directory, name),
@@ -259,7 +280,7 @@ fn place(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], condi
         Err(Errno::EXIST) => match sys::stat::at(directory, name) {
             Ok(stat) if stat.kind == FileKind::Directory => return Ok(Attempt::Convert(Vec::new())),
             Ok(stat) if stat.kind == FileKind::Regular => {
-                inherit(&staged.file, directory, name, &stat)?;
+                inherit::from_file(&staged.file, directory, name, &stat)?;
                 if let Some(attempt) = replace(volume, staged, directory, name)? {
                     return Ok(attempt);
                 }
@@ -271,9 +292,6 @@ fn place(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], condi
         Err(Errno::NOENT) => return Ok(Attempt::Again),
         Err(errno) => return Err(errno.into()),
     }
-    // With a precondition that looked at nothing, EEXIST above has already sent a POSIX-made file to `replace`; the look
-    // under the lock and this link are one step for every S3 writer.
-    let _ = conditional;
     parents.sync(volume)?;
     Ok(Attempt::Done)
 }
@@ -297,53 +315,16 @@ fn replace(volume: &Volume, staged: &Staged, directory: &OwnedFd, name: &[u8]) -
     }
 }
 
-/// An overwrite keeps owner, group, permission bits and POSIX ACL of the file it replaces, and drops setuid, setgid and
-/// capabilities. An ordinary user may not give files away: then the file is its own.
-fn inherit(file: &OwnedFd, directory: &OwnedFd, name: &[u8], old: &sys::FileStat) -> Result<()> {
-    let new = sys::stat::of(file)?;
-    if (new.uid, new.gid) != (old.uid, old.gid) {
-        match sys::file::set_owner(file, old.uid, old.gid) {
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    if new.mode & 0o7777 != old.mode & 0o777 {
-        sys::file::set_mode(file, old.mode & 0o777)?;
-    }
-    let mut acl = [0; ACL_SIZE_MAX];
-    if let Ok(Some(size)) = sys::xattr::read_at(directory, name, c"system.posix_acl_access", &mut acl) {
-        match sys::xattr::write(file, c"system.posix_acl_access", &acl[..size]) {
-            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of a POSIX ACL of some 120 entries; a longer one is not carried over.
-const ACL_SIZE_MAX: usize = 1024;
-
 /// `dir/` without a body: a record on the directory, and no file.
-fn publish_directory_object(
-    volume: &Volume,
-    bucket: &str,
-    key: &[u8],
-    location: &Location,
-    mut record: Record,
-    condition: Option<Condition>,
-) -> Result<Published> {
+pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut record: Record) -> Result<Published> {
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
-        let guard = volume.locks.lock(bucket, key);
-        if let Some(condition) = &condition
-            && !condition(current(volume, bucket, key)?.as_ref())
-        {
-            return Err(StoreError::PreconditionFailed);
-        }
-        let parents = match tree::parents(volume, bucket, &location.path) {
+        let guard = volume.locks.lock(place.bucket, place.key);
+        place.check(volume)?;
+        let parents = match tree::parents(volume, place.bucket, &place.location.path) {
             Ok(parents) => parents,
             Err(Obstacle::File { path }) => {
                 drop(guard);
-                convert(volume, bucket, key, &path)?;
+                convert(volume, place, &path)?;
                 continue;
             }
             Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => continue,

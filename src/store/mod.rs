@@ -10,11 +10,15 @@
 
 pub mod barrier;
 pub mod bucket;
+pub mod checksum;
 pub mod commit;
+pub mod copy;
 pub mod delete;
+mod inherit;
 pub mod key;
 pub mod list;
 pub mod locks;
+pub mod multipart;
 pub mod object;
 pub mod record;
 pub mod stage;
@@ -48,6 +52,8 @@ pub enum StoreError {
     Contended,
     /// The metadata does not fit beside the object on this filesystem, nor in a spill file.
     MetadataTooLarge,
+    /// A multipart upload is not as the request says.
+    Upload(multipart::UploadError),
     /// An fsync failed earlier: no change is acknowledged any more.
     VolumeFailed,
     /// The kernel refused.

@@ -68,7 +68,7 @@ impl ChecksumAlgorithm {
         }
     }
 
-    fn decode(code: u8) -> Result<Self, RecordError> {
+    pub(super) fn decode(code: u8) -> Result<Self, RecordError> {
         match code {
             1 => Ok(Self::Crc32),
             2 => Ok(Self::Crc32c),
@@ -88,7 +88,7 @@ pub enum ChecksumKind {
 }
 
 impl ChecksumKind {
-    fn decode(code: u8) -> Result<Self, RecordError> {
+    pub(super) fn decode(code: u8) -> Result<Self, RecordError> {
         match code {
             0 => Ok(Self::FullObject),
             1 => Ok(Self::Composite),

@@ -9,7 +9,7 @@ use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
 
 /// Mode of objects' files, before the umask and a default ACL.
-const FILE_MODE: u32 = 0o644;
+pub(super) const FILE_MODE: u32 = 0o644;
 
 /// A staged file. It vanishes when dropped, unless it was published.
 #[derive(Debug)]
@@ -22,21 +22,32 @@ pub struct Staged {
     pub(super) name: Option<Temporary>,
 }
 
-/// A name in the staging directory, removed when dropped.
+/// A name that a publication moves away: in the staging directory, removed when dropped, or that of an upload's file, which
+/// stays when the publication fails.
 #[derive(Debug)]
 pub(super) struct Temporary {
-    staging: OwnedFd,
+    directory: OwnedFd,
     name: Vec<u8>,
+    stays: bool,
 }
 
 impl Temporary {
     pub(super) fn new(volume: &Volume) -> Result<Self> {
         let staging = volume.staging.try_clone().map_err(|_| StoreError::Kernel(Errno::MFILE))?;
-        Ok(Self { staging, name: volume.temporary_name() })
+        Ok(Self { directory: staging, name: volume.temporary_name(), stays: false })
+    }
+
+    /// A name that is there already and is somebody's own until it is moved.
+    pub(super) fn of_upload(directory: OwnedFd, name: Vec<u8>) -> Self {
+        Self { directory, name, stays: true }
+    }
+
+    pub(super) fn is_of_upload(&self) -> bool {
+        self.stays
     }
 
     pub(super) fn directory(&self) -> &OwnedFd {
-        &self.staging
+        &self.directory
     }
 
     pub(super) fn name(&self) -> &[u8] {
@@ -47,7 +58,9 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         // ENOENT after a publication by rename. Anything else is swept at the next start.
-        let _ = sys::path::unlink(&self.staging, &self.name);
+        if !self.stays {
+            let _ = sys::path::unlink(&self.directory, &self.name);
+        }
     }
 }
 

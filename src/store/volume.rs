@@ -8,6 +8,7 @@ use super::barrier::{Barrier, Method};
 
 use super::list::SnapshotCache;
 use super::locks::KeyLocks;
+use super::multipart::{self, Uploads};
 use crate::config::Durability;
 use crate::limits::LISTING_CACHE_SIZE_DEFAULT;
 use crate::sys::filesystem::{self, FileSystemKind};
@@ -26,6 +27,7 @@ pub struct Volume {
     pub(super) uploads: OwnedFd,
     pub(super) spill: OwnedFd,
     pub(super) locks: KeyLocks,
+    pub(super) multipart: Uploads,
     pub(super) barrier: Barrier,
     pub(super) snapshots: SnapshotCache,
 
@@ -105,19 +107,22 @@ impl Volume {
         };
         let method = if sync == Sync::Barrier { Method::ChangedDirectory } else { Method::Nothing };
         let barrier = Barrier::start(own, method).map_err(|_| VolumeError::Thread)?;
-        Ok(Self {
+        let volume = Self {
             root,
             staging,
             uploads,
             spill,
             locks: KeyLocks::new(),
+            multipart: Uploads::default(),
             barrier,
             snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }),
 
             sync,
             facts,
             next_name: AtomicU64::new(0),
-        })
+        };
+        multipart::sweep_completed(&volume);
+        Ok(volume)
     }
 
     /// What was found out at start.

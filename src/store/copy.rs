@@ -1,0 +1,223 @@
+//! Bytes from file to file, by the cheapest way that the filesystem has: sharing blocks (FICLONERANGE), copying inside the
+//! kernel (copy_file_range), reading and writing. And what CopyObject keeps of its source.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::checksum;
+use super::object::{self, Object};
+use super::record::{self, PartRun, Record};
+use super::stage::Staged;
+use super::{Result, StoreError};
+use crate::digest::checksum::{Hasher, Value};
+use crate::digest::{Algorithm, Checksum, Md5};
+use crate::limits::{BLOCK_ALIGN, COPY_BUFFER_SIZE, COPY_STEP_SIZE};
+use crate::sys::{self, Errno};
+
+/// What is known of a copy's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// How many.
+    pub size: u64,
+    /// MD5 of the bytes, or of the parts' MD5s.
+    pub etag: [u8; 16],
+    /// Number of parts, 0 for a plain MD5.
+    pub parts: u32,
+    /// Sizes of the parts.
+    pub part_sizes: Vec<PartRun>,
+    /// The checksum.
+    pub checksum: Option<record::Checksum>,
+    /// Further ones.
+    pub more_checksums: Vec<record::Checksum>,
+}
+
+impl Content {
+    /// Into the record of the copy. The upload that made the source is not taken over: a repeated Complete of it must not be
+    /// answered by the copy.
+    pub fn record_into(self, record: &mut Record) {
+        (record.etag, record.parts, record.part_sizes) = (self.etag, self.parts, self.part_sizes);
+        (record.checksum, record.more_checksums) = (self.checksum, self.more_checksums);
+        record.upload = None;
+    }
+}
+
+/// Fills `staged` with the bytes of `source`. ETag and checksum are the source's while they are true, and are computed where
+/// they are not, or where a checksum is `wanted` that the source does not have. `progress` counts bytes.
+pub fn copy(source: &Object, staged: &Staged, wanted: Option<Algorithm>, progress: &AtomicU64) -> Result<Content> {
+    let size = source.state.size;
+    if staged.is_direct {
+        sys::file::set_direct(&staged.file, false)?;
+    }
+    let content = match known(source, wanted) {
+        Some(content) => {
+            range(&staged.file, 0, &source.file, 0, size, progress)?;
+            content
+        }
+        None => {
+            let ways = Digested { algorithm: wanted, progress, is_closed: &|| false };
+            let (md5, value) = ways.range(&staged.file, 0, &source.file, 0, size)?;
+            let checksum = value.and_then(|value| checksum::kept(&Checksum::from(value)));
+            Content { size, etag: md5, parts: 0, part_sizes: Vec::new(), checksum, more_checksums: Vec::new() }
+        }
+    };
+    // An edit in place while we copied: the copy may be a mixture.
+    if !is_directory(source) && !object::is_unchanged(&source.file, &source.state) {
+        return Err(StoreError::Contended);
+    }
+    Ok(content)
+}
+
+fn known(source: &Object, wanted: Option<Algorithm>) -> Option<Content> {
+    let record = source.state.record.as_ref()?;
+    let has = |algorithm: Algorithm| {
+        let mut checksums = record.checksum.iter().chain(&record.more_checksums);
+        checksums.any(|checksum| checksum.algorithm == algorithm.into())
+    };
+    wanted.is_none_or(has).then(|| Content {
+        size: source.state.size,
+        etag: record.etag,
+        parts: record.parts,
+        part_sizes: record.part_sizes.clone(),
+        checksum: record.checksum,
+        more_checksums: record.more_checksums.clone(),
+    })
+}
+
+fn is_directory(source: &Object) -> bool {
+    source.state.stat.kind == sys::FileKind::Directory
+}
+
+/// Brings `length` bytes from one file into another.
+pub(super) fn range(
+    to: &OwnedFd,
+    to_offset: u64,
+    from: &OwnedFd,
+    from_offset: u64,
+    length: u64,
+    progress: &AtomicU64,
+) -> Result<()> {
+    let mut done = share(to, to_offset, from, from_offset, length);
+    progress.fetch_add(done, Ordering::Relaxed);
+    while done < length {
+        let step = usize::try_from(length - done).unwrap_or(usize::MAX).min(COPY_STEP_SIZE);
+        match sys::space::copy_range(to, to_offset + done, from, from_offset + done, step) {
+            // The source has become shorter.
+            Ok(0) => return Err(StoreError::Contended),
+            Ok(count) => {
+                done += count as u64;
+                progress.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::PERM | Errno::TXTBSY) => {
+                let ways = Digested { algorithm: None, progress, is_closed: &|| false };
+                let rest = (to_offset + done, from_offset + done, length - done);
+                return ways.pump(from, rest.1, rest.2, |bytes, at| Ok(sys::file::write_all_at(to, bytes, rest.0 + at)?));
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Shares the aligned front of a range; answers how many bytes that was. An error says only that it has to be copied.
+fn share(to: &OwnedFd, to_offset: u64, from: &OwnedFd, from_offset: u64, length: u64) -> u64 {
+    let align = BLOCK_ALIGN as u64;
+    let front = length / align * align;
+    if front == 0 || !to_offset.is_multiple_of(align) || !from_offset.is_multiple_of(align) {
+        return 0;
+    }
+    sys::space::share_range(to, to_offset, from, from_offset, front).map_or(0, |()| front)
+}
+
+/// A copy whose bytes are digested on the way.
+pub(super) struct Digested<'a> {
+    /// The checksum to compute beside the MD5.
+    pub(super) algorithm: Option<Algorithm>,
+    /// Counts bytes.
+    pub(super) progress: &'a AtomicU64,
+    /// Asked before each write: whether the place was taken away from this writer.
+    pub(super) is_closed: &'a dyn Fn() -> bool,
+}
+
+impl Digested<'_> {
+    /// Brings the bytes over and answers their MD5 and checksum. What is shared is digested where it has arrived, so that the
+    /// digest is the copy's whatever a POSIX writer does to the source meanwhile.
+    pub(super) fn range(
+        &self,
+        to: &OwnedFd,
+        to_offset: u64,
+        from: &OwnedFd,
+        from_offset: u64,
+        length: u64,
+    ) -> Result<([u8; 16], Option<Value>)> {
+        let mut digests = Digests::new(self.algorithm);
+        if (self.is_closed)() {
+            return Err(StoreError::Contended);
+        }
+        let shared = share(to, to_offset, from, from_offset, length);
+        self.pump(to, to_offset, shared, |bytes, _| {
+            digests.update(bytes);
+            Ok(())
+        })?;
+        self.pump(from, from_offset + shared, length - shared, |bytes, at| {
+            digests.update(bytes);
+            Ok(sys::file::write_all_at(to, bytes, to_offset + shared + at)?)
+        })?;
+        Ok(digests.finish())
+    }
+
+    /// The MD5 and the checksum of a range.
+    pub(super) fn digest(&self, from: &OwnedFd, offset: u64, length: u64) -> Result<([u8; 16], Option<Value>)> {
+        let mut digests = Digests::new(self.algorithm);
+        self.pump(from, offset, length, |bytes, _| {
+            digests.update(bytes);
+            Ok(())
+        })?;
+        Ok(digests.finish())
+    }
+
+    /// Reads a range through a buffer; `take` gets the bytes and their place in the range.
+    pub(super) fn pump(
+        &self,
+        from: &OwnedFd,
+        offset: u64,
+        length: u64,
+        mut take: impl FnMut(&[u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(COPY_BUFFER_SIZE)];
+        let mut done = 0;
+        while done < length {
+            let step = usize::try_from(length - done).unwrap_or(usize::MAX).min(buffer.len());
+            let count = sys::file::read_at(from, &mut buffer[..step], offset + done)?;
+            if count == 0 || (self.is_closed)() {
+                return Err(StoreError::Contended);
+            }
+            take(&buffer[..count], done)?;
+            done += count as u64;
+            self.progress.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+struct Digests {
+    md5: Md5,
+    hasher: Option<Hasher>,
+}
+
+impl Digests {
+    fn new(algorithm: Option<Algorithm>) -> Self {
+        Self { md5: Md5::new(), hasher: algorithm.map(Hasher::new) }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.md5.update(bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+    }
+
+    fn finish(self) -> ([u8; 16], Option<Value>) {
+        (self.md5.finish(), self.hasher.map(Hasher::finish))
+    }
+}

@@ -1,0 +1,344 @@
+//! CompleteMultipartUpload: the list is checked, the slots are closed, the file is put together where the parts lie, and its
+//! rename to the object's name completes the upload.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
+
+use super::gaps::Collapsed;
+use super::layout::{self, Layout, Move, Piece, Slots};
+use super::log::{Part, Place};
+use super::table::{self, State, Upload};
+use super::{UploadError, UploadName, manifest, push, sync_each, vanish};
+use crate::digest::checksum::{Kind, Value};
+use crate::digest::{Algorithm, Checksum, ETag, Sha256};
+use crate::limits::{FENCE_DURATION, OBJECT_SIZE_MAX, PART_SIZE_MIN};
+use crate::store::commit::{self, Condition, Published};
+use crate::store::copy::{self, Digested};
+use crate::store::key::{self, Location};
+use crate::store::record::Record;
+use crate::store::stage::{self, Staged, Temporary};
+use crate::store::volume::Volume;
+use crate::store::{Result, StoreError, checksum, object};
+use crate::sys::path::{OpenFlags, Symlinks};
+use crate::sys::{self, Errno};
+
+/// One part of the request's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChosenPart {
+    /// Its number.
+    pub number: u32,
+    /// Its ETag; `None` when the text was none of ours.
+    pub md5: Option<[u8; 16]>,
+    /// Its checksum, where the list has one.
+    pub checksum: Option<Value>,
+}
+
+/// What CompleteMultipartUpload says.
+pub struct Completion {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The upload id.
+    pub id: String,
+    /// The parts, in the request's order; not empty.
+    pub parts: Vec<ChosenPart>,
+    /// The precondition.
+    pub condition: Option<Condition>,
+    /// `x-amz-mp-object-size`.
+    pub size: Option<u64>,
+    /// The object's checksum by header.
+    pub checksum: Option<Checksum>,
+}
+
+impl Completion {
+    fn name(&self) -> UploadName<'_> {
+        UploadName { bucket: &self.bucket, key: &self.key, id: &self.id }
+    }
+
+    fn tag(&self) -> [u8; 16] {
+        let digest = Sha256::of(self.id.as_bytes());
+        digest.first_chunk().copied().unwrap_or_default()
+    }
+}
+
+/// Makes the object. `progress` counts the bytes that had to be copied. Once more after it was done, it answers as then.
+pub fn complete(volume: &Volume, completion: &Completion, progress: &AtomicU64) -> Result<Published> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    let upload = match table::find(volume, &completion.name()) {
+        Ok(upload) => upload,
+        Err(StoreError::Upload(UploadError::NotFound)) => return repeated(volume, completion),
+        Err(error) => return Err(error),
+    };
+    let _turn = upload.turn();
+    if upload.has_ended() {
+        return repeated(volume, completion);
+    }
+    // Published as a new file by a process that died before it could remove the upload.
+    if let Ok(published) = repeated(volume, completion) {
+        upload.end();
+        vanish(volume, &completion.bucket, &completion.id)?;
+        return Ok(published);
+    }
+    let location = key::locate(&completion.key)?;
+    let condition = completion.condition.as_ref();
+    let place = commit::Place { bucket: &completion.bucket, key: &completion.key, location: &location, condition };
+    check_bucket(volume, &completion.bucket)?;
+    place.check(volume)?;
+
+    let mut state = upload.state();
+    let chosen = validate(&state, completion)?;
+    let record = record_of(&upload, completion, &chosen)?;
+    let closing = upload.close(&mut state);
+    let (are_fenced, state) = upload.wait_for_writers(state, FENCE_DURATION);
+    drop(state);
+    let assembly = Assembly { volume, upload: &upload, chosen: &chosen, place: &place, location: &location, progress };
+    assembly.verify_collapsed()?;
+    let record = assembly.publish(record, are_fenced)?;
+    upload.end();
+    drop(closing);
+    vanish(volume, &completion.bucket, &completion.id)?;
+    Ok(Published { ticket: volume.barrier.published(), record })
+}
+
+/// The answer of the first time, when the object at the key was made by this very upload.
+fn repeated(volume: &Volume, completion: &Completion) -> Result<Published> {
+    let state = match object::open(volume, &completion.bucket, &completion.key) {
+        Ok(object) => object.state,
+        Err(StoreError::NoObject) => return Err(UploadError::NotFound.into()),
+        Err(error) => return Err(error),
+    };
+    match state.record {
+        Some(record) if record.upload == Some(completion.tag()) => Ok(Published { ticket: volume.barrier.observed(), record }),
+        _ => Err(UploadError::NotFound.into()),
+    }
+}
+
+fn check_bucket(volume: &Volume, bucket: &str) -> Result<()> {
+    if commit::bucket_exists(volume, bucket) { Ok(()) } else { Err(StoreError::NoBucket) }
+}
+
+/// The parts of the list, if it is one that S3 completes.
+fn validate(state: &State, completion: &Completion) -> Result<Vec<(u32, Part)>> {
+    let parts = &completion.parts;
+    if parts.is_empty() || parts.windows(2).any(|pair| pair[0].number >= pair[1].number) {
+        return Err(UploadError::PartOrder.into());
+    }
+    let mut chosen = Vec::with_capacity(parts.len());
+    for wanted in parts {
+        let number = wanted.number;
+        let part = state.parts.get(&number).ok_or(UploadError::Part { number })?;
+        let is_meant = wanted.md5 == Some(part.md5) && wanted.checksum.is_none_or(|value| part.checksum == Some(value));
+        if !is_meant {
+            return Err(UploadError::Part { number }.into());
+        }
+        chosen.push((number, *part));
+    }
+    let small = chosen.split_last().and_then(|(_, others)| others.iter().find(|(_, part)| part.size < PART_SIZE_MIN));
+    if let Some((number, part)) = small {
+        return Err(UploadError::PartTooSmall { number: *number, size: part.size }.into());
+    }
+    // Parts are 5 GiB at most and 10,000: no overflow.
+    let size = size_of(&chosen);
+    if completion.size.is_some_and(|expected| expected != size) {
+        return Err(UploadError::Size.into());
+    }
+    if size > OBJECT_SIZE_MAX {
+        return Err(UploadError::TooLarge.into());
+    }
+    Ok(chosen)
+}
+
+fn size_of(chosen: &[(u32, Part)]) -> u64 {
+    chosen.iter().map(|(_, part)| part.size).sum()
+}
+
+/// The object's record, all but size and time.
+fn record_of(upload: &Upload, completion: &Completion, chosen: &[(u32, Part)]) -> Result<Record> {
+    let mut record = upload.manifest.record.clone();
+    let Some(ETag::Multipart { md5, parts }) = ETag::multipart(chosen.iter().map(|(_, part)| part.md5)) else {
+        return Err(UploadError::PartOrder.into());
+    };
+    (record.etag, record.parts) = (md5, parts);
+    record.part_sizes = Record::runs_of(chosen.iter().map(|(_, part)| part.size));
+    record.upload = Some(completion.tag());
+    let made = object_checksum(upload.manifest.checksum, chosen);
+    if let Some(expected) = completion.checksum {
+        // SDKs send a composite value with and without the number of parts.
+        let is_equal =
+            made.is_some_and(|made| made.value == expected.value && (expected.parts.is_none() || expected.parts == made.parts));
+        if !is_equal {
+            return Err(UploadError::Checksum.into());
+        }
+    }
+    record.checksum = made.as_ref().and_then(checksum::kept);
+    Ok(record)
+}
+
+/// The checksum of the object from those of its parts. Where none was announced, but all parts came with the same one, it is that one
+/// (the AWS SDK for C++ sends CRC64NVME so).
+fn object_checksum(announced: Option<(Algorithm, Kind)>, chosen: &[(u32, Part)]) -> Option<Checksum> {
+    let first = chosen.first()?.1.checksum?;
+    let (algorithm, kind) = announced.unwrap_or((first.algorithm(), Kind::FullObject));
+    let values: Option<Vec<_>> = chosen.iter().map(|(_, part)| Some((part.checksum?, part.size))).collect();
+    match kind {
+        Kind::Composite => Checksum::composite(algorithm, values?.into_iter().map(|(value, _)| value)),
+        Kind::FullObject => Checksum::full_object(algorithm, values?),
+    }
+}
+
+/// An object being put together from the parts of a closed upload.
+struct Assembly<'a> {
+    volume: &'a Volume,
+    upload: &'a Upload,
+    chosen: &'a [(u32, Part)],
+    place: &'a commit::Place<'a>,
+    location: &'a Location,
+    progress: &'a AtomicU64,
+}
+
+impl Assembly<'_> {
+    /// Puts the object together the cheapest way; where the filesystem refuses that, by a copy.
+    fn publish(&self, record: Record, are_fenced: bool) -> Result<Record> {
+        let size = size_of(self.chosen);
+        if self.place.is_bare_directory(size) {
+            return Ok(commit::publish_directory_object(self.volume, self.place, record)?.record);
+        }
+        let layout = self.layout(are_fenced)?;
+        let is_last_resort = matches!(layout, Layout::Fresh { .. });
+        match self.publish_as(layout, record.clone()) {
+            // No COLLAPSE_RANGE here; or no rename to there: a directory with another project id (XFS) or encryption key.
+            Err(StoreError::Foreign | StoreError::Kernel(Errno::OPNOTSUPP | Errno::INVAL)) if !is_last_resort => {
+                self.publish_as(layout::fresh(&self.pieces()?), record)
+            }
+            published => published,
+        }
+    }
+
+    fn publish_as(&self, layout: Layout, record: Record) -> Result<Record> {
+        match layout {
+            Layout::InPlace { base, moves } => {
+                let staged = self.base(base)?;
+                self.bring(&moves, &staged.file)?;
+                self.name(staged, record, None)
+            }
+            Layout::Collapse { rhythm, gaps } => {
+                let staged = self.base(Place::Slot { rhythm })?;
+                let plan = Collapsed::plan(rhythm, sys::stat::of(&staged.file)?.size, gaps);
+                self.name(staged, record, Some(plan))
+            }
+            Layout::Fresh { moves } => {
+                let (bucket, size) = (self.place.bucket, size_of(self.chosen));
+                let staged = stage::stage(self.volume, bucket, &self.location.path, Some(size), false)?;
+                self.bring(&moves, &staged.file)?;
+                self.name(staged, record, None)
+            }
+        }
+    }
+
+    /// The last steps, of which those that cannot be taken back come under the key's lock, when the precondition holds.
+    fn name(&self, staged: Staged, mut record: Record, mut plan: Option<Collapsed>) -> Result<Record> {
+        let size = size_of(self.chosen);
+        push(self.volume, &staged.file)?;
+        if let Some(base) = &staged.name
+            && base.is_of_upload()
+        {
+            let mark = manifest::choose(&self.upload.directory, base.name())?;
+            sync_each(self.volume, &[&mark])?;
+        }
+        let published = commit::publish(self.volume, self.place, &staged, &mut || {
+            if let Some(plan) = &mut plan {
+                plan.carry_out(self.volume, &self.upload.directory, &staged.file)?;
+            }
+            if sys::stat::of(&staged.file)?.size != size {
+                sys::space::truncate(&staged.file, size)?;
+            }
+            commit::seal(self.volume, &staged.file, size, &mut record)
+        });
+        match (published, plan) {
+            (Ok(()), _) => Ok(record),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(plan)) => {
+                if plan.is_untouched() {
+                    Collapsed::withdraw(&self.upload.directory);
+                } else {
+                    self.upload.state().collapsed = Some(plan);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn layout(&self, are_fenced: bool) -> Result<Layout> {
+        let state = self.upload.state();
+        let is_slot = |part: &Part| matches!(part.place, Place::Slot { .. });
+        let in_slots: Vec<_> = state
+            .parts
+            .iter()
+            .filter(|(_, part)| is_slot(part))
+            .filter_map(|(number, part)| piece(&state, *number, part))
+            .collect();
+        let collapsed = state.collapsed.as_ref().map(|collapsed| (collapsed.rhythm, collapsed.is_done()));
+        drop(state);
+        Ok(layout::choose(&self.pieces()?, Slots { parts: &in_slots, are_fenced, collapsed }))
+    }
+
+    fn pieces(&self) -> Result<Vec<Piece>> {
+        let state = self.upload.state();
+        let found = self
+            .chosen
+            .iter()
+            .map(|(number, part)| piece(&state, *number, part).ok_or(StoreError::Upload(UploadError::Part { number: *number })));
+        found.collect()
+    }
+
+    /// A file of the upload, about to be renamed to the object's name.
+    fn base(&self, base: Place) -> Result<Staged> {
+        let file = self.open(base, OpenFlags::RDWR)?;
+        let directory = self.upload.directory.try_clone().map_err(|_| StoreError::Kernel(Errno::MFILE))?;
+        Ok(Staged { file, is_direct: false, name: Some(Temporary::of_upload(directory, base.file_name())) })
+    }
+
+    fn bring(&self, moves: &[Move], to: &OwnedFd) -> Result<()> {
+        // Consecutive moves mostly come from one file.
+        let mut from: Option<(Place, OwnedFd)> = None;
+        for step in moves {
+            let (_, file) = match from.take().filter(|(place, _)| *place == step.from) {
+                Some(open) => from.insert(open),
+                None => from.insert((step.from, self.open(step.from, OpenFlags::RDONLY)?)),
+            };
+            copy::range(to, step.to_offset, file, step.from_offset, step.length, self.progress)?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, place: Place, flags: OpenFlags) -> Result<OwnedFd> {
+        Ok(sys::path::open(&self.upload.directory, &place.file_name(), flags, 0, Symlinks::Deny)?)
+    }
+
+    /// Digests the parts in a file from which a dead process was taking ranges out. One that is not what it was is gone, and can be
+    /// uploaded again.
+    fn verify_collapsed(&self) -> Result<()> {
+        let uncertain = self.upload.state().collapsed.as_ref().filter(|collapsed| !collapsed.is_certain).map(|it| it.rhythm);
+        let Some(rhythm) = uncertain else { return Ok(()) };
+        let place = Place::Slot { rhythm };
+        let file = self.open(place, OpenFlags::RDONLY)?;
+        let ways = Digested { algorithm: None, progress: self.progress, is_closed: &|| false };
+        for ((number, part), piece) in self.chosen.iter().zip(self.pieces()?) {
+            if piece.place != place {
+                continue;
+            }
+            if ways.digest(&file, piece.offset, piece.size)?.0 != part.md5 {
+                self.upload.state().parts.remove(number);
+                return Err(UploadError::Part { number: *number }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn piece(state: &State, number: u32, part: &Part) -> Option<Piece> {
+    Some(Piece { number, size: part.size, place: part.place, offset: state.offset_of(number, part)? })
+}

@@ -1,0 +1,262 @@
+//! Multipart uploads: where do the parts go, so that completing moves no bytes?
+//!
+//! ```text
+//! .sluice/uploads/<bucket>/<upload id>/
+//!     upload            what CreateMultipartUpload said: bucket, key, time, the object's record, the kind of checksum
+//!     parts             the log: slots claimed, parts that are there (128 bytes an entry, appended, each with its CRC)
+//!     data.<S>          slots: part N of an upload in parts of S bytes at (N-1)*S
+//!     part.<N>.<A>      a part that fits no slot
+//!     collapsed         which ranges are being taken out of a slot file, should the server die meanwhile
+//! ```
+//!
+//! The size S of a slot is the size of the first part that is at least 5 MiB and block-aligned. The last part may come first: a
+//! larger part starts another slot file, which is the one from then on. A part of at most S bytes goes into its slot,
+//! unless somebody has claimed it: a slot is written by one attempt ever, claimed in the log before it is written. A part
+//! that comes again, is larger, or of unknown or odd size while no slot is known, has a file of its own.
+//!
+//! Complete picks the file that holds most bytes at their final place (`layout`), brings the few others there, cuts it, seals
+//! it and renames it to the object's name: that rename is what completes the upload. An upload's directory appears and
+//! disappears by a rename too. Nothing that another list of parts could need is changed before the precondition has been decided.
+//!
+//! The ids sort by time and are not guessable: 16 digits of time, 32 of chance. Within a process, `table` keeps what
+//! the log says and knows who is writing; Complete closes the slots and waits for their writers before it touches the file.
+
+mod complete;
+mod gaps;
+mod layout;
+mod list;
+mod log;
+mod manifest;
+mod part;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
+
+use super::barrier::Ticket;
+use super::record::Record;
+use super::volume::{Sync, Volume};
+use super::{Result, StoreError, sweep};
+use crate::base::hex;
+use crate::digest::Algorithm;
+use crate::digest::checksum::Kind;
+use crate::sys::path::Symlinks;
+use crate::sys::{self, Errno, FileKind};
+use manifest::{MANIFEST_NAME, Manifest};
+
+pub use complete::{ChosenPart, Completion, complete};
+pub use list::{ListedPart, ListedUpload, PartsPage, UploadsPage, UploadsQuery, list_parts, list_uploads};
+pub use part::{CopiedPart, PartTarget, StoredPart, copy_part, finish_part, plan_part};
+pub use table::Uploads;
+
+/// Why an upload was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadError {
+    /// No such upload of this key: never made, completed, or aborted.
+    NotFound,
+    /// This part is not there, has another ETag or another checksum.
+    Part {
+        /// Its number.
+        number: u32,
+    },
+    /// The list is not in ascending order.
+    PartOrder,
+    /// Smaller than 5 MiB and not the last.
+    PartTooSmall {
+        /// Its number.
+        number: u32,
+        /// Its size.
+        size: u64,
+    },
+    /// The object would be larger than S3 allows.
+    TooLarge,
+    /// The parts have other bytes together than the request says.
+    Size,
+    /// The object's checksum is not the one of the request, or cannot be made of what the parts have.
+    Checksum,
+}
+
+impl From<UploadError> for StoreError {
+    fn from(error: UploadError) -> Self {
+        Self::Upload(error)
+    }
+}
+
+/// Which upload a request means.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadName<'a> {
+    /// The bucket.
+    pub bucket: &'a str,
+    /// The key.
+    pub key: &'a [u8],
+    /// The upload id, as it came.
+    pub id: &'a str,
+}
+
+/// What CreateMultipartUpload says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUpload {
+    /// Everything but size, time and digests.
+    pub record: Record,
+    /// The checksum that was announced.
+    pub checksum: Option<(Algorithm, Kind)>,
+}
+
+/// Bytes of chance in an upload id.
+const RANDOM_SIZE: usize = 16;
+
+/// Starts an upload.
+pub fn create(volume: &Volume, bucket: &str, key: &[u8], new: NewUpload) -> Result<(String, Ticket)> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    super::bucket::head(volume, bucket)?;
+    super::key::check(key)?;
+    let initiated_ns = sys::clock::realtime_ns();
+    let mut random = [0; RANDOM_SIZE];
+    getrandom::fill(&mut random).map_err(|_| StoreError::Kernel(Errno::IO))?;
+    let id = format!("{:016x}{}", initiated_ns.max(0), hex::encode(&random));
+    let manifest =
+        Manifest { bucket: bucket.to_owned(), key: key.to_vec(), initiated_ns, checksum: new.checksum, record: new.record };
+    let temporary = volume.temporary_name();
+    sys::path::mkdir(&volume.staging, &temporary, 0o700)?;
+    let moved = fill(volume, &temporary, &manifest).and_then(|()| appear(volume, &temporary, bucket, &id));
+    if let Err(error) = moved {
+        discard(volume, &temporary);
+        return Err(error);
+    }
+    // A bucket that was removed meanwhile has taken its uploads along, or will find this one at the next start.
+    if super::bucket::head(volume, bucket).is_err() {
+        let _ = vanish(volume, bucket, &id);
+        return Err(StoreError::NoBucket);
+    }
+    Ok((id, volume.barrier.published()))
+}
+
+/// The directory's first files, pushed before it gets its name.
+fn fill(volume: &Volume, temporary: &[u8], manifest: &Manifest) -> Result<()> {
+    let directory = sys::path::open_dir(&volume.staging, temporary, Symlinks::Deny)?;
+    let file = sys::path::create_new(&directory, MANIFEST_NAME, 0o600, false)?;
+    sys::file::write_all_at(&file, &manifest.encode(), 0)?;
+    push(volume, &file)?;
+    let log = sys::path::create_new(&directory, log::LOG_NAME, 0o600, false)?;
+    sync_each(volume, &[&log, &directory])
+}
+
+fn appear(volume: &Volume, temporary: &[u8], bucket: &str, id: &str) -> Result<()> {
+    match sys::path::mkdir(&volume.uploads, bucket.as_bytes(), 0o700) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let home = sys::path::open_dir(&volume.uploads, bucket.as_bytes(), Symlinks::Deny)?;
+    sys::path::rename(&volume.staging, temporary, &home, id.as_bytes())?;
+    sync_each(volume, &[&home, &volume.uploads])
+}
+
+/// Ends an upload without an object. Parts that are still being received fail at their next write.
+pub fn abort(volume: &Volume, name: &UploadName<'_>) -> Result<Ticket> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    let upload = table::find(volume, name)?;
+    // A Complete under way is waited for: what it has published cannot be aborted.
+    let _turn = upload.turn();
+    if !upload.end() {
+        return Err(UploadError::NotFound.into());
+    }
+    vanish(volume, name.bucket, name.id)?;
+    Ok(volume.barrier.published())
+}
+
+/// Removes all uploads of a bucket, which has just been removed itself.
+pub fn forget_bucket(volume: &Volume, bucket: &str) -> Result<()> {
+    volume.multipart.end_all(bucket);
+    let temporary = volume.temporary_name();
+    match sys::path::rename(&volume.uploads, bucket.as_bytes(), &volume.staging, &temporary) {
+        Ok(()) => discard(volume, &temporary),
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    }
+    sync_each(volume, &[&volume.uploads])
+}
+
+/// Removes what a dead process left of uploads that were completed.
+pub(super) fn sweep_completed(volume: &Volume) {
+    for bucket in directories_in(&volume.uploads) {
+        let Ok(home) = sys::path::open_dir(&volume.uploads, &bucket, Symlinks::Deny) else { continue };
+        for id in directories_in(&home) {
+            let Ok(directory) = sys::path::open_dir(&home, &id, Symlinks::Deny) else { continue };
+            if manifest::is_published(&directory) {
+                let temporary = volume.temporary_name();
+                if sys::path::rename(&home, &id, &volume.staging, &temporary).is_ok() {
+                    discard(volume, &temporary);
+                }
+            }
+        }
+    }
+}
+
+/// Removes an upload that has ended.
+fn vanish(volume: &Volume, bucket: &str, id: &str) -> Result<()> {
+    volume.multipart.forget(id);
+    take_away(volume, bucket, id)
+}
+
+/// Takes an upload's directory away in one step, then removes what is in it.
+fn take_away(volume: &Volume, bucket: &str, id: &str) -> Result<()> {
+    let temporary = volume.temporary_name();
+    let home = sys::path::open_dir(&volume.uploads, bucket.as_bytes(), Symlinks::Deny)?;
+    match sys::path::rename(&home, id.as_bytes(), &volume.staging, &temporary) {
+        Ok(()) => discard(volume, &temporary),
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    }
+    sync_each(volume, &[&home])
+}
+
+/// Removes a directory in staging; what cannot be removed now goes at the next start.
+fn discard(volume: &Volume, temporary: &[u8]) {
+    if let Ok(directory) = sys::path::open_dir(&volume.staging, temporary, Symlinks::Deny) {
+        sweep::remove_all(&directory);
+    }
+    let _ = sys::path::rmdir(&volume.staging, temporary);
+}
+
+fn directories_in(directory: &OwnedFd) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut buffer = sys::dir::buffer(64 * 1024);
+    let listed = sys::dir::read(directory, &mut buffer, |entry| {
+        if entry.kind_in(directory).is_ok_and(|kind| kind == FileKind::Directory) {
+            names.push(entry.name.to_vec());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    if listed.is_err() {
+        names.clear();
+    }
+    names
+}
+
+/// Before a file's bytes are relied on: no dirty page left, or synced where no shared barrier does it.
+fn push(volume: &Volume, file: &OwnedFd) -> Result<()> {
+    match volume.sync() {
+        Sync::Barrier => Ok(sys::file::write_back(file)?),
+        Sync::Each => sync_each(volume, &[file]),
+        Sync::Never => Ok(()),
+    }
+}
+
+/// Where no shared barrier does it: these, one after the other.
+fn sync_each(volume: &Volume, files: &[&OwnedFd]) -> Result<()> {
+    if volume.sync() != Sync::Each {
+        return Ok(());
+    }
+    for file in files {
+        if sys::file::sync(file).is_err() {
+            volume.barrier.fail();
+            return Err(StoreError::VolumeFailed);
+        }
+    }
+    Ok(())
+}
