@@ -21,8 +21,8 @@ pub const USER_METADATA_SIZE_MAX: usize = 2 * 1024;
 
 /// Bytes of the record beside an object's inode: what ext4 keeps inside an inode of 256 bytes.
 pub const RECORD_SIZE_MAX: usize = 64;
-/// Bytes of an extended record that still goes into an xattr; larger ones are spilled to a file. ext4 has one block of 4 KiB for all
-/// of an inode's attributes, ACLs included.
+/// Bytes of an extended record that still goes into an xattr; larger ones are spilled to a file. ext4 has one block of 4 KiB
+/// for all of an inode's attributes, ACLs included.
 pub const EXTENDED_RECORD_INLINE_SIZE_MAX: usize = 2 * 1024;
 /// Bytes of an extended record: all headers and metadata of one request head, and 10,000 parts of 10,000 sizes.
 pub const EXTENDED_RECORD_SIZE_MAX: usize = 256 * 1024;
@@ -38,6 +38,23 @@ pub const PART_NUMBER_MAX: u32 = 10_000;
 
 /// Keys or entries of one listing page.
 pub const LIST_PAGE_MAX: usize = 1000;
+/// Bytes of all directory snapshots that listings share. Default; every core together.
+pub const LISTING_CACHE_SIZE_DEFAULT: usize = 256 * 1024 * 1024;
+/// Names in one directory snapshot, and bytes of it. A larger directory is scanned for each page.
+pub const SNAPSHOT_NAMES_MAX: usize = 4 * 1024 * 1024;
+pub const SNAPSHOT_SIZE_MAX: usize = 128 * 1024 * 1024;
+/// Names up to which a snapshot is small: any number may be built at once, of the larger ones one at a time.
+pub const SNAPSHOT_NAMES_SMALL: usize = 4096;
+/// Names kept of one scan through a directory that is too large for a snapshot: some pages, so that a scan serves more than
+/// one delimiter run.
+pub const SCAN_NAMES_MAX: usize = 32 * 1024;
+/// Directories that one listing keeps open.
+pub const LISTING_HANDLES_MAX: usize = 8;
+/// Directories noted for later while searching a tree for an object.
+pub const WALK_PENDING_MAX: usize = 64 * 1024;
+/// How old a change must be before timestamps prove that there was no other since: more than the kernel's tick, which is the
+/// grain of ctime before Linux 6.13.
+pub const TIMESTAMP_GRAIN_NS: i64 = 20_000_000;
 /// Keys of one DeleteObjects request.
 pub const DELETE_KEYS_MAX: usize = 1000;
 /// Bytes of a request's XML document, except CompleteMultipartUpload's.
@@ -80,15 +97,18 @@ pub const SEND_QUANTUM_SIZE: u64 = 2 * 1024 * 1024;
 
 /// Bytes of an upload from which its space is reserved before the body is received.
 pub const RESERVE_SIZE_MIN: u64 = 1024 * 1024;
-/// Nanoseconds within which a file may be edited again without a change of its times: timestamps are a kernel tick apart
-/// before Linux 6.13.
-pub const YOUNG_FILE_NS: i64 = 20_000_000;
 /// How often a publication starts again because other writers changed the same names.
 pub const PUBLISH_ATTEMPTS_MAX: usize = 64;
 
-/// Bytes of an extended record up to which it is tried beside the inode: ext4 has one block of 4 KiB for all attributes,
-/// POSIX ACLs and security labels among them.
-pub const EXTENDED_INLINE_SIZE_MAX: usize = 2 * 1024;
+/// Buckets of one ListBuckets page, as S3.
+pub const LIST_BUCKETS_MAX: usize = 10_000;
+/// Bytes of a refused request's body that are read and dropped, so that its connection lives on.
+pub const DRAIN_SIZE_MAX: u64 = 256 * 1024;
+
+/// How often a core looks whether it should drain.
+pub const DRAIN_POLL: Duration = Duration::from_millis(25);
+/// Connections that wait to be accepted; the kernel caps it by `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
@@ -177,4 +197,7 @@ const _: () = {
     assert!(SMALL_OBJECT_SIZE_MAX <= BLOCK_SIZE);
     assert!(BLOCKS_PER_TRANSFER_MAX >= 2);
     assert!(KEY_SIZE_MAX > NAME_SIZE_MAX);
+    assert!(SNAPSHOT_SIZE_MAX <= LISTING_CACHE_SIZE_DEFAULT);
+    assert!(SNAPSHOT_SIZE_MAX < u32::MAX as usize);
+    assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);
 };

@@ -74,7 +74,7 @@ fn load(arguments: &Arguments) -> Result<Config, ConfigError> {
 fn read_file(path: PathBuf) -> Result<ConfigFile, ConfigError> {
     let problem = |problem: String| ConfigError::File { path: path.clone(), problem };
     let text = read_text(&path).map_err(|error| problem(format!("{error}; check the path and its permissions")))?;
-    let options = Options::from_toml(&text).map_err(|error| problem(error.to_string()))?;
+    let options = Options::from_toml(&text).map_err(problem)?;
     Ok(ConfigFile { path, options })
 }
 

@@ -186,9 +186,9 @@ const ONLY_WE_REFUSE: &[(&str, HeadError, &str)] = &[
     ),
     ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\n\r\n", HeadError::BadTransferEncoding, "RFC 9112 6.1"),
     ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", HeadError::UnknownTransferCoding, "RFC 9112 6.1"),
-    ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\n\r\n", HeadError::UnknownTransferCoding, "RFC 9112 7"),
-    ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n", HeadError::UnknownTransferCoding, "RFC 9112 6.1"),
-    ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked;a\r\n\r\n", HeadError::UnknownTransferCoding, "RFC 9112 7.1"),
+    ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\n\r\n", HeadError::BadTransferEncoding, "RFC 9112 6.3"),
+    ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n", HeadError::BadTransferEncoding, "RFC 9112 6.3"),
+    ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked;a\r\n\r\n", HeadError::BadTransferEncoding, "RFC 9112 6.3"),
 ];
 
 /// What both refuse.

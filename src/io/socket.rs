@@ -52,13 +52,6 @@ impl Socket {
         }
     }
 
-    /// Drops what has arrived, up to `size_max` bytes, without copying it (`MSG_TRUNC` of tcp(7)).
-    pub fn try_discard(&self, size_max: usize) -> io::Result<usize> {
-        let mut waste = [0; 16 * 1024];
-        let size = size_max.min(waste.len());
-        self.try_receive(&mut waste[..size])
-    }
-
     /// Sends as much of `bytes` as fits; `more` says that something follows at once (no small segment is sent then).
     pub fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
         match self {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::serve::Timeouts;
@@ -17,7 +18,7 @@ use crate::limits::{LINGER_DURATION, LINGER_SIZE_MAX, RATE_GRACE};
 pub struct Exchange {
     pub(super) transport: Transport,
     pub(super) watched: Watched,
-    pub(super) timeouts: Rc<Timeouts>,
+    pub(super) timeouts: Arc<Timeouts>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) arrival: Arrival,
     /// What arrived behind the head; `prefetched_from` says how much of it is still to be taken.
@@ -25,6 +26,7 @@ pub struct Exchange {
     pub(super) prefetched_from: usize,
     pub(super) started: Instant,
     pub(super) body_received: u64,
+    pub(super) body_is_done: bool,
     pub(super) bytes_sent: u64,
 }
 
@@ -110,6 +112,21 @@ impl Exchange {
     /// Whether the server drains: an answer should say `Connection: close`.
     pub fn drains(&self) -> bool {
         self.watched.drains()
+    }
+
+    /// Raw bytes of the body received so far.
+    pub fn body_received(&self) -> u64 {
+        self.body_received
+    }
+
+    /// The body was read to its end: what follows is the next request.
+    pub fn finish_body(&mut self) {
+        self.body_is_done = true;
+    }
+
+    /// See `finish_body`.
+    pub fn body_is_done(&self) -> bool {
+        self.body_is_done
     }
 
     /// What has arrived behind the head and was not yet taken.

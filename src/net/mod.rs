@@ -12,7 +12,7 @@ mod transport;
 mod watch;
 
 pub use certificates::{CertificateError, FileProblem, TlsSettings};
-pub use exchange::{Exchange, ReceiveError, SendError, Stall};
+pub use exchange::{Arrival, Exchange, ReceiveError, ReceivedHead, SendError, Stall};
 pub use serve::{After, Listening, Timeouts, serve};
 pub use transport::Transport;
 pub use watch::Watchers;

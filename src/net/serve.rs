@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use super::certificates::TlsSettings;
 use super::exchange::{Arrival, Exchange, ReceivedHead};
 use super::tls::Tls;
@@ -63,8 +65,9 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_SIZE]);
 }
 
-/// Accepts connections and serves them until the listener is shut down.
-pub async fn serve<S>(listening: Listening, watchers: Watchers, timeouts: Rc<Timeouts>, service: Rc<S>)
+/// Accepts connections and serves them until the listener is shut down. A connection lives by the timeouts that held when it
+/// was accepted.
+pub async fn serve<S>(listening: Listening, watchers: Watchers, timeouts: Arc<ArcSwap<Timeouts>>, service: Rc<S>)
 where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
@@ -75,7 +78,7 @@ where
         match listening.listener.try_accept() {
             Ok((socket, peer)) => {
                 let Ok(transport) = prepare(socket, listening.tls.as_deref()) else { continue };
-                let connection = connection(transport, peer, watchers.enter(), timeouts.clone(), service.clone());
+                let connection = connection(transport, peer, watchers.enter(), timeouts.load_full(), service.clone());
                 // TLS and heads are read outside of any request's guard: a panic there ends this connection, not the core.
                 spawn(guarded(connection));
             }
@@ -110,7 +113,7 @@ pub(super) async fn connection<S>(
     transport: Transport,
     peer: Option<SocketAddr>,
     watched: Watched,
-    timeouts: Rc<Timeouts>,
+    timeouts: Arc<Timeouts>,
     service: Rc<S>,
 ) where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
@@ -171,7 +174,7 @@ struct Line {
 }
 
 /// Receives one request and has it served. `None` when the connection is over.
-async fn exchange<S>(line: Line, peer: Option<SocketAddr>, timeouts: Rc<Timeouts>, service: &Rc<S>) -> Option<Line>
+async fn exchange<S>(line: Line, peer: Option<SocketAddr>, timeouts: Arc<Timeouts>, service: &Rc<S>) -> Option<Line>
 where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
@@ -197,6 +200,7 @@ where
         prefetched_from: head_size,
         started,
         body_received: 0,
+        body_is_done: false,
         bytes_sent: 0,
     };
     let after = match guarded(service(&mut exchange)).await {

@@ -64,7 +64,7 @@ codes! {
     InvalidPart = 400 "One or more of the specified parts could not be found. The part may not have been uploaded, or the \
                        specified entity tag may not match the part's entity tag";
     InvalidPartNumber = 416 "The requested partnumber is not satisfiable";
-    InvalidPartOrder = 400 "The list of parts was not in ascending order. The parts list must be specified in order by part number";
+    InvalidPartOrder = 400 "The list of parts was not in ascending order by part number";
     InvalidRange = 416 "The requested range is not satisfiable";
     InvalidRequest = 400 "Invalid Request";
     InvalidSecurity = 403 "The provided security credentials are not valid";
@@ -311,9 +311,10 @@ mod tests {
         (
             400,
             "AccessControlListNotSupported AuthorizationHeaderMalformed AuthorizationQueryParametersError BadDigest BadRequest \
-             CredentialsNotSupported EntityTooLarge EntityTooSmall ExpiredToken IllegalLocationConstraintException IncompleteBody \
-             InvalidArgument InvalidBucketName InvalidDigest InvalidLocationConstraint InvalidPart InvalidPartOrder InvalidRequest \
-             InvalidStorageClass InvalidTag InvalidToken InvalidURI InvalidWriteOffset KeyTooLongError MalformedPOSTRequest \
+             CredentialsNotSupported EntityTooLarge EntityTooSmall ExpiredToken IllegalLocationConstraintException \
+             IncompleteBody InvalidArgument InvalidBucketName InvalidDigest InvalidLocationConstraint \
+             InvalidPart InvalidPartOrder InvalidRequest InvalidStorageClass InvalidTag InvalidToken \
+             InvalidURI InvalidWriteOffset KeyTooLongError MalformedPOSTRequest \
              MalformedPolicy MalformedXML MaxMessageLengthExceeded MaxPostPreDataLengthExceededError MetadataTooLarge \
              MissingRequestBodyError MissingSecurityElement MissingSecurityHeader RequestIsNotMultiPartContent RequestTimeout \
              TooManyBuckets UnexpectedContent UserKeyMustBeSpecified XAmzContentChecksumMismatch XAmzContentSHA256Mismatch",

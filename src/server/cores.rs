@@ -1,51 +1,120 @@
-//! The volume and the data cores, started, drained and reloaded.
+//! The volume and the data cores: started, drained and reloaded.
 
-use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, StatxFlags, statx};
-use rustix::thread::{CpuSet, sched_setaffinity};
-use socket2::Socket;
+use arc_swap::ArcSwap;
 
 use super::banner::DirectIo;
 use super::boot::{self, Boot};
 use super::fatal::Fatal;
+use super::root_keys::RootKeys;
 use super::{CoreLife, Event};
-use crate::config::Config;
+use crate::auth::RootCredentials;
+use crate::config::{Config, Scheme};
+use crate::io::{self, Helpers, Listener};
+use crate::limits::{DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG};
+use crate::mem::Arena;
+use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
+use crate::s3::{self, Core, Live, Settings};
+use crate::store;
+use crate::sys;
 
 /// The served filesystem, probed.
 pub struct Volume {
     pub direct: DirectIo,
+    store: store::Volume,
 }
 
-/// Asks the filesystem how O_DIRECT has to be aligned.
+/// Opens the served directory and finds out what its filesystem can do.
 pub fn open_volume(boot: &Boot) -> Result<Volume, Fatal> {
-    let asked = statx(&boot.directory, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
-    asked.map_err(|errno| Fatal::System { doing: "asking about the served directory", errno })?;
-    Ok(Volume { direct: DirectIo::Off { reason: "data is not served yet".to_owned() } })
+    let config = &boot.config;
+    let opened = store::Volume::open(config.directory.as_os_str().as_bytes(), config.durability);
+    let store = opened.map_err(|error| Fatal::Volume { path: config.directory.clone(), reason: error.advice() })?;
+    let direct = match store.facts().direct {
+        Some(align) => DirectIo::On { alignment: align.offset },
+        None => {
+            DirectIo::Off { reason: format!("{} refuses O_DIRECT; objects go through the page cache", store.facts().filesystem) }
+        }
+    };
+    tracing::info!(durability = store.facts().durability, filesystem = store.facts().filesystem, "volume opened");
+    Ok(Volume { direct, store })
 }
 
 /// The running data cores.
 pub struct Cores {
+    settings: Arc<Settings>,
     stop: Arc<AtomicBool>,
+    tls: Option<Arc<TlsSettings>>,
+    timeouts: Arc<ArcSwap<Timeouts>>,
     count: usize,
 }
 
+/// What one core's thread starts with.
+struct Start {
+    cpu: usize,
+    config: Arc<Config>,
+    settings: Arc<Settings>,
+    stop: Arc<AtomicBool>,
+    arena_size: usize,
+    listeners: Vec<socket2::Socket>,
+    seed: u64,
+    tls: Option<Arc<TlsSettings>>,
+    timeouts: Arc<ArcSwap<Timeouts>>,
+}
+
 impl Cores {
-    /// One pinned thread per CPU, each with its own listeners on all addresses. Returns when all of them accept.
-    pub fn start(boot: &Boot, _volume: Volume, events: &Sender<Event>) -> Result<Self, Fatal> {
+    /// One pinned thread per CPU, each with its own ring, arena, helpers, and listeners on all addresses. Returns when all of
+    /// them accept.
+    pub fn start(boot: &Boot, volume: Volume, events: &Sender<Event>) -> Result<Self, Fatal> {
+        let config = &boot.config;
+        let settings = Arc::new(Settings {
+            volume: volume.store,
+            region: config.region.clone(),
+            read_mode: config.read_mode,
+            live: ArcSwap::from_pointee(live(config, &boot.root)),
+            is_draining: AtomicBool::new(false),
+        });
         let stop = Arc::new(AtomicBool::new(false));
+        let tls = match config.tls.as_slice() {
+            [] => None,
+            files => Some(Arc::new(TlsSettings::load(files).map_err(certificate)?)),
+        };
+        let timeouts = Arc::new(ArcSwap::from_pointee(timeouts(config)));
+        let arena_size = usize::try_from(config.buffer_memory).unwrap_or(usize::MAX) / boot.cpus.len();
+        let (ready, started) = mpsc::channel();
         for &cpu in &boot.cpus {
             let failed = |error: std::io::Error| Fatal::CoreStart { core: cpu, reason: error.to_string() };
-            let listeners = listeners(&boot.config).map_err(failed)?;
-            let (stop, life) = (stop.clone(), CoreLife::new(cpu, events.clone()));
+            let listeners = listeners(config).map_err(failed)?;
+            let seed = getrandom::u64().map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+            let start = Start {
+                cpu,
+                config: config.clone(),
+                settings: settings.clone(),
+                stop: stop.clone(),
+                arena_size,
+                listeners,
+                seed,
+                tls: tls.clone(),
+                timeouts: timeouts.clone(),
+            };
+            let (life, ready) = (CoreLife::new(cpu, events.clone()), ready.clone());
             let thread = std::thread::Builder::new().name(format!("core-{cpu}"));
-            thread.spawn(move || serve(cpu, &listeners, &stop, life)).map_err(failed)?;
+            thread.spawn(move || run_core(start, life, &ready)).map_err(failed)?;
         }
-        Ok(Self { stop, count: boot.cpus.len() })
+        drop(ready);
+        for _ in &boot.cpus {
+            match started.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err((core, reason))) => return Err(Fatal::CoreStart { core, reason }),
+                Err(_) => return Err(Fatal::CoreStart { core: boot.cpus[0], reason: "its thread ended".into() }),
+            }
+        }
+        Ok(Self { settings, stop, tls, timeouts, count: boot.cpus.len() })
     }
 
     /// How many cores will report that they are drained, or lost.
@@ -55,45 +124,122 @@ impl Cores {
 
     /// Tells all cores to accept no more and to finish what is in flight.
     pub fn drain(&self) {
+        self.settings.is_draining.store(true, Ordering::Relaxed);
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Hands all cores a new configuration, of which they take what may change without a restart.
-    pub fn reload(&self, config: &Arc<Config>) -> Result<(), Fatal> {
-        tracing::debug!(domains = config.domains.len(), "configuration handed to the cores");
+    /// Hands all cores a new configuration and the root keys as they are now. An error leaves them with what they had.
+    pub fn reload(&self, config: &Arc<Config>, root: &RootKeys) -> Result<(), Fatal> {
+        if let Some(tls) = &self.tls {
+            // Loaded whole before any of it is published; running connections keep what they shook hands with.
+            tls.reload(&config.tls).map_err(certificate)?;
+        }
+        self.timeouts.store(Arc::new(timeouts(config)));
+        self.settings.live.store(Arc::new(live(config, root)));
         Ok(())
     }
 }
 
-fn listeners(config: &Config) -> std::io::Result<Vec<Socket>> {
+fn live(config: &Config, root: &RootKeys) -> Live {
+    let RootKeys { credentials, .. } = root;
+    Live {
+        credentials: RootCredentials::new(credentials.access_key.clone(), credentials.secret.clone()),
+        domains: config.domains.clone(),
+        log_requests: config.log_requests,
+    }
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    Timeouts {
+        head: config.head_timeout,
+        idle: config.idle_timeout,
+        body_stall: config.body_stall_timeout,
+        total: config.total_timeout,
+        rate_min: config.minimum_rate,
+    }
+}
+
+fn certificate(error: CertificateError) -> Fatal {
+    Fatal::Certificate { reason: error.advice() }
+}
+
+fn listeners(config: &Config) -> std::io::Result<Vec<socket2::Socket>> {
     let listen = |address| {
         let socket = boot::bind_shared(address)?;
         socket.set_nonblocking(true)?;
-        socket.listen(1024)?;
+        socket.listen(LISTEN_BACKLOG)?;
         Ok(socket)
     };
     config.listen.iter().map(|one| listen(one.address)).collect()
 }
 
-fn serve(cpu: usize, listeners: &[Socket], stop: &AtomicBool, life: CoreLife) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    if let Err(errno) = sched_setaffinity(None, &set) {
-        tracing::error!(cpu, %errno, "pinning the data core");
-        return;
+type Ready = Sender<Result<(), (usize, String)>>;
+
+/// One core's life, on its own thread.
+fn run_core(start: Start, life: CoreLife, ready: &Ready) {
+    let cpu = start.cpu;
+    let refuse = |reason: String| {
+        let _ = ready.send(Err((cpu, reason)));
+    };
+    if let Err(errno) = sys::cpu::pin(cpu) {
+        return refuse(format!("pinning the thread: {errno}"));
     }
-    let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-    while !stop.load(Ordering::Acquire) {
-        let mut ready: Vec<PollFd<'_>> =
-            listeners.iter().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)).collect();
-        if poll(&mut ready, Some(&wait)).is_err() {
-            continue;
-        }
-        for listener in listeners {
-            while let Ok((connection, _)) = listener.accept() {
-                drop(connection);
+    let on_start = move || {
+        // The helpers share their core's CPU: what they touch is warm there, and other cores are left alone.
+        let _ = sys::cpu::pin(cpu);
+    };
+    let (helpers, arena) = match (Helpers::start(HELPERS_PER_CORE, on_start), Arena::new(start.arena_size)) {
+        (Ok(helpers), Ok(arena)) => (helpers, arena),
+        (Err(error), _) | (_, Err(error)) => return refuse(error.to_string()),
+    };
+    if let Err(error) = io::run_core(helpers, || serve(start, arena, ready)) {
+        return refuse(error.to_string());
+    }
+    life.drained();
+}
+
+/// The core's tasks: listeners, the sweep of deadlines, and the wait for the end.
+async fn serve(start: Start, arena: Arena, ready: &Ready) {
+    let Start { cpu, config, settings, stop, listeners, seed, tls, timeouts, .. } = start;
+    let core = Rc::new(Core::new(settings, arena, seed));
+    let service = Rc::new(async move |exchange: &mut net::Exchange| s3::serve_exchange(&core, exchange).await);
+    let watchers = Watchers::default();
+    let mut sockets = Vec::new();
+    for (socket, listen) in listeners.into_iter().zip(&config.listen) {
+        let tls = tls.clone().filter(|_| listen.scheme == Scheme::Https);
+        let shutdown = socket.try_clone();
+        match (Listener::new(socket.into()), shutdown) {
+            (Ok(listener), Ok(shutdown)) => {
+                let listening = Listening { listener, tls, connections_max: config.connections_per_core_max };
+                io::spawn(net::serve(listening, watchers.clone(), timeouts.clone(), service.clone()));
+                sockets.push(shutdown);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let _ = ready.send(Err((cpu, error.to_string())));
+                return;
             }
         }
     }
-    life.drained();
+    io::spawn(watchers.clone().sweep());
+    let _ = ready.send(Ok(()));
+    while !stop.load(Ordering::Acquire) {
+        io::sleep(DRAIN_POLL).await;
+    }
+    drain(&watchers, sockets).await;
+}
+
+/// Connections that wait in the queue are still served; then the listeners close, idle connections end, busy ones finish.
+async fn drain(watchers: &Watchers, sockets: Vec<socket2::Socket>) {
+    // One more turn of the accept loops empties the queue that a closed listener would reset.
+    io::sleep(Duration::from_millis(1)).await;
+    for socket in sockets {
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+    }
+    loop {
+        watchers.drain();
+        if watchers.count() == 0 {
+            return;
+        }
+        io::sleep(DRAIN_POLL).await;
+    }
 }

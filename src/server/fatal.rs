@@ -56,6 +56,11 @@ pub enum Fatal {
     CoreLost {
         core: usize,
     },
+    /// A certificate or its key cannot be used.
+    Certificate {
+        /// Which file, why, and what to do.
+        reason: String,
+    },
     /// The served filesystem is refused for what it cannot do.
     Volume {
         path: PathBuf,
@@ -142,7 +147,7 @@ impl Fatal {
             Fatal::RootKeys { problem: RootKeysProblem::NoRandomness | RootKeysProblem::Io(_), .. } => EXIT_RUNTIME,
             Fatal::RootKeys { .. } => EXIT_CONFIG,
             // The file system's abilities do not change by a restart either.
-            Fatal::Volume { .. } => EXIT_CONFIG,
+            Fatal::Volume { .. } | Fatal::Certificate { .. } => EXIT_CONFIG,
             _ => EXIT_RUNTIME,
         }
     }
@@ -177,6 +182,7 @@ impl fmt::Display for Fatal {
             Fatal::RootKeys { path, problem } => write!(f, "root keys in {}: {problem}", path.display()),
             Fatal::CoreStart { core, reason } => write!(f, "the data core on CPU {core} did not start: {reason}"),
             Fatal::CoreLost { core } => write!(f, "the data core on CPU {core} is lost; the log above has its panic"),
+            Fatal::Certificate { reason } => f.write_str(reason),
             Fatal::Volume { path, reason } => write!(f, "cannot serve {}: {reason}", path.display()),
             Fatal::System { doing, errno } => write!(f, "{doing}: {errno}"),
         }

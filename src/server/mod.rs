@@ -128,7 +128,7 @@ fn reload_into(current: &Arc<Config>, cores: &Cores, reload: &dyn Fn() -> Result
         tracing::warn!(option, "changed in the configuration; it takes effect at the next start");
     }
     let new = Arc::new(current.reloaded(new));
-    if let Err(fatal) = cores.reload(&new) {
+    if let Err(fatal) = root_keys::establish(&new).and_then(|root| cores.reload(&new, &root)) {
         tracing::error!("not reloaded, the configuration stays as it was: {fatal}");
         return current.clone();
     }

@@ -1,10 +1,12 @@
 //! Buckets: the top-level directories of the served directory with a legal bucket name.
 
+use std::sync::atomic::AtomicBool;
+
 use super::barrier::Ticket;
-use super::key;
 use super::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError};
+use super::{key, list};
 use crate::base::time::Timestamp;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
@@ -90,6 +92,16 @@ pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
     }
     sync_root(volume)?;
     Ok(volume.barrier.published())
+}
+
+/// One page of the bucket's keys. `stop` ends the walk early.
+pub fn page(volume: &Volume, name: &str, query: &list::Query<'_>, stop: &AtomicBool) -> Result<list::Page> {
+    let directory = match sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny) {
+        Ok(directory) => directory,
+        Err(errno) if sys::errno::is_gone(errno) => return Err(StoreError::NoBucket),
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(list::list(&directory, &volume.snapshots, query, stop)?)
 }
 
 /// `NoObject` in a bucket that is not there is `NoBucket`.

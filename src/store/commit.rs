@@ -13,7 +13,7 @@ use super::volume::{Sync, Volume};
 use super::{Result, StoreError};
 use crate::base::hex;
 use crate::digest::Sha256;
-use crate::limits::{EXTENDED_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
+use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
 
@@ -104,7 +104,7 @@ fn write_record(volume: &Volume, file: &OwnedFd, encoded: &Encoded) -> Result<()
     let Some(extended) = &encoded.extended else {
         return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?);
     };
-    if extended.len() <= EXTENDED_INLINE_SIZE_MAX {
+    if extended.len() <= EXTENDED_RECORD_INLINE_SIZE_MAX {
         match sys::xattr::write(file, EXTENDED_NAME, extended) {
             Ok(()) => return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?),
             // ext4 has one block for all attributes of a file: of 1 KiB on small images.

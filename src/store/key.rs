@@ -10,7 +10,7 @@
 //! | `.` | `.sluice%d` |
 //! | `..` | `.sluice%dd` |
 //! | begins with `.sluice`, up to 246 bytes | `.sluice%r` and the component |
-//! | longer than 255 bytes, or begins with `.sluice` and is longer than 246 | nested directories `.sluice%+` and 200 bytes of it each, then `.sluice%=` and the last 1 to 200 bytes |
+//! | longer | directories `.sluice%+` and 200 bytes of it each, then `.sluice%=` and the last 1 to 200 |
 //!
 //! The last name is a file, with two exceptions:
 //!
@@ -20,8 +20,8 @@
 //! | `dir/` (ends with a slash) | a record on the directory `dir`; its body, if it has one, is `dir/.sluice%b` |
 //!
 //! So `.sluice%e` is never a file: a key that ends with an empty component is a directory object. Only canonical names
-//! decode: one that `locate` would not write is no object, and neither is a name that is not UTF-8 or a path whose key would be longer
-//! than 1,024 bytes. Pieces of a long component are cut without regard to characters; the whole must be UTF-8.
+//! decode: one that `locate` would not write is no object, and neither is a name that is not UTF-8 or a path whose key would
+//! be longer than 1,024 bytes. Pieces of a long component are cut without regard to characters; the whole must be UTF-8.
 
 use crate::limits::{KEY_SIZE_MAX, NAME_SIZE_MAX};
 
@@ -110,7 +110,8 @@ pub fn check(key: &[u8]) -> Result<(), KeyError> {
     std::str::from_utf8(key).map(drop).map_err(|_| KeyError::NotUtf8)
 }
 
-/// The key whose place `path` is; `None` where `locate` puts no key. `is_directory` says that `path` is a directory with a record.
+/// The key whose place `path` is; `None` where `locate` puts no key. `is_directory` says that `path` is a directory with a
+/// record.
 pub fn key_of(path: &[u8], is_directory: bool) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(path.len() + 1);
     let mut names = path.split(|&byte| byte == b'/').peekable();
@@ -429,7 +430,8 @@ mod tests {
 
         #[test]
         fn only_what_locate_writes_decodes(names in proptest::collection::vec(
-            prop_oneof![component().prop_map(String::into_bytes), "\\.sluice%[bdeor+=]{1,2}[a-z.]{0,8}".prop_map(String::into_bytes),
+            prop_oneof![component().prop_map(String::into_bytes),
+                        "\\.sluice%[bdeor+=]{1,2}[a-z.]{0,8}".prop_map(String::into_bytes),
                         (198usize..202).prop_map(|length| [&b".sluice%+"[..], &vec![b'q'; length]].concat()),
                         (40usize..60).prop_map(|length| [&b".sluice%="[..], &vec![b'q'; length]].concat()),
                         proptest::collection::vec(any::<u8>(), 1..4)], 1..5),

@@ -13,7 +13,7 @@ pub mod bucket;
 pub mod commit;
 pub mod delete;
 pub mod key;
-//pub mod list;
+pub mod list;
 pub mod locks;
 pub mod object;
 pub mod record;
@@ -21,6 +21,7 @@ pub mod stage;
 mod sweep;
 mod tree;
 pub mod volume;
+mod walk;
 
 use crate::sys::{Cause, Errno, errno};
 

@@ -8,7 +8,7 @@ use super::record::{EXTENDED_NAME, Record, SUMMARY_NAME, Summary};
 use super::volume::Volume;
 use super::{Result, StoreError};
 use crate::base::hex;
-use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX, YOUNG_FILE_NS};
+use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno, FileKind, FileStat};
 
@@ -30,8 +30,6 @@ pub struct State {
     pub record: Option<Record>,
     /// Bytes of the object: the file's, or none for a directory object.
     pub size: u64,
-    /// The file is younger than the clock's grain, so an edit in the same tick would not show in its times.
-    pub is_young: bool,
 }
 
 /// What `open_cached` found without waiting.
@@ -123,8 +121,7 @@ fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Objec
     let Some(summary) = read_summary(&directory)? else { return Err(StoreError::NoObject) };
     let record = read_record(volume, &directory, &summary)?;
     // The record of a directory is not bound to its mtime, which every file made inside changes.
-    let is_young = false;
-    Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0, is_young } })
+    Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0 } })
 }
 
 fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
@@ -152,8 +149,7 @@ pub(super) fn state_of(volume: &Volume, file: &OwnedFd, stat: FileStat) -> Resul
         Some(summary) if summary.is_truthful(&stat) => Some(read_record(volume, file, &summary)?),
         _ => None,
     };
-    let is_young = record.is_none() && sys::clock::realtime_ns() - stat.mtime_ns.max(stat.ctime_ns) < YOUNG_FILE_NS;
-    Ok(State { size: stat.size, stat, record, is_young })
+    Ok(State { size: stat.size, stat, record })
 }
 
 /// The summary, when there is one that we understand. Any POSIX user can write nonsense there: that is no record.

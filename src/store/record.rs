@@ -2,16 +2,16 @@
 //!
 //! | attribute | on | holds |
 //! |---|---|---|
-//! | `user.sluice` | file, or directory of an explicit `dir/` | the summary: all that HEAD and a list entry of most objects need, at most 64 bytes, so that ext4 keeps it inside the inode |
-//! | `user.sluice.x` | same | the extended record, or, when the summary says SPILLED, the 32-byte SHA-256 that names its file in `.sluice/spill/` |
+//! | `user.sluice` | file, or directory of an explicit `dir/` | the summary: at most 64 bytes, kept inside the inode |
+//! | `user.sluice.x` | same | the extended record; if SPILLED, the SHA-256 (32 bytes) that names its file in `.sluice/spill/` |
 //! | `user.sluice.d` | directory | that a PUT made this directory: DELETE may remove it when it is empty |
 //!
-//! The summary binds itself to the file by size and mtime: `Summary::is_truthful`. When they differ, somebody changed the file through
-//! POSIX and neither ETag nor checksums may be sent. Any POSIX user can write any bytes here: decoding answers an error or a
-//! valid record, and nothing that grants a right is kept here.
+//! The summary binds itself to the file by size and mtime: `Summary::is_truthful`. When they differ, somebody changed the
+//! file through POSIX and neither ETag nor checksums may be sent. Any POSIX user can write any bytes here: decoding answers
+//! an error or a valid record, and nothing that grants a right is kept here.
 //!
-//! Numbers are little-endian. Decoding is strict (unknown version, flag or tag is an error), so that an older server never serves half
-//! of a newer one's record.
+//! Numbers are little-endian. Decoding is strict (unknown version, flag or tag is an error), so that an older server never
+//! serves half of a newer one's record.
 
 use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX};
 use crate::sys::FileStat;
@@ -325,8 +325,8 @@ impl Record {
         Encoded { summary: summary.encode(), extended }
     }
 
-    /// The record of these bytes; `extended` is the extended record itself, from the attribute or the spill file. Without it, though the
-    /// summary promises one (a spill file that is gone), the object stays and only the extended fields are empty.
+    /// The record of these bytes; `extended` is the extended record itself, from the attribute or the spill file. Without
+    /// it, though the summary promises one (a spill file that is gone), the object stays and only the extended fields are empty.
     pub fn decode(summary: &[u8], extended: Option<&[u8]>) -> Result<Self, RecordError> {
         Self::from_summary(&Summary::decode(summary)?, extended)
     }

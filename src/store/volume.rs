@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::barrier::{Barrier, Method};
 
+use super::list::SnapshotCache;
 use super::locks::KeyLocks;
 use crate::config::Durability;
+use crate::limits::LISTING_CACHE_SIZE_DEFAULT;
 use crate::sys::filesystem::{self, FileSystemKind};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::stat::DirectAlign;
@@ -25,12 +27,11 @@ pub struct Volume {
     pub(super) spill: OwnedFd,
     pub(super) locks: KeyLocks,
     pub(super) barrier: Barrier,
+    pub(super) snapshots: SnapshotCache,
 
     sync: Sync,
     facts: Facts,
     next_name: AtomicU64,
-    /// Held as long as the process lives.
-    _instance: OwnedFd,
 }
 
 /// What was found out about the filesystem at start.
@@ -38,6 +39,8 @@ pub struct Volume {
 pub struct Facts {
     /// Name of the filesystem's type.
     pub filesystem: &'static str,
+    /// Other machines may change it behind our back.
+    pub is_remote: bool,
     /// What O_DIRECT wants; `None` where it is refused.
     pub direct: Option<DirectAlign>,
     /// Files without a name (O_TMPFILE) can be made.
@@ -68,8 +71,6 @@ pub enum VolumeError {
     Open(Errno),
     /// Our own directory in it cannot be made or written.
     OwnDirectory(Errno),
-    /// Another server serves this directory.
-    InUse,
     /// The filesystem has no user extended attributes, where an object's metadata lives.
     NoAttributes(Errno),
     /// The directory folds case: two keys would be one file.
@@ -79,18 +80,14 @@ pub enum VolumeError {
 }
 
 impl Volume {
-    /// Opens `directory` for serving: takes its lock, probes it, sweeps what an earlier process left.
+    /// Opens `directory` for serving: probes it, sweeps what an earlier process left. The caller holds the directory's lock
+    /// (`.sluice/locks/server`): nobody else's temporaries are swept.
     pub fn open(directory: &[u8], durability: Durability) -> Result<Self, VolumeError> {
         let root = sys::path::open_root(directory).map_err(VolumeError::Open)?;
         if sys::stat::folds_case(&root).unwrap_or(false) {
             return Err(VolumeError::FoldsCase);
         }
         let own = ensure_directory(&root, OWN_DIRECTORY)?;
-        let locks = ensure_directory(&own, b"locks")?;
-        let instance = open_or_create(&locks, b"instance").map_err(VolumeError::OwnDirectory)?;
-        if !sys::lock::try_exclusive(&instance).map_err(VolumeError::OwnDirectory)? {
-            return Err(VolumeError::InUse);
-        }
         let staging = ensure_directory(&own, b"staging")?;
         super::sweep::remove_all(&staging);
         let (uploads, spill) = (ensure_directory(&own, b"uploads")?, ensure_directory(&own, b"spill")?);
@@ -115,11 +112,11 @@ impl Volume {
             spill,
             locks: KeyLocks::new(),
             barrier,
+            snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }),
 
             sync,
             facts,
             next_name: AtomicU64::new(0),
-            _instance: instance,
         })
     }
 
@@ -156,10 +153,6 @@ fn ensure_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, VolumeErro
     sys::path::open_dir(parent, name, Symlinks::Deny).map_err(VolumeError::OwnDirectory)
 }
 
-fn open_or_create(dir: &OwnedFd, name: &[u8]) -> sys::Result<OwnedFd> {
-    sys::path::open(dir, name, OpenFlags::CREATE | OpenFlags::RDWR, 0o600, Symlinks::Deny)
-}
-
 /// Tries everything that the server relies on, on a file of its own.
 fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     let kind = filesystem::of(root).map_err(VolumeError::Open)?.kind;
@@ -173,7 +166,15 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     super::sweep::remove_all(staging);
     attribute.map_err(VolumeError::NoAttributes)?;
     let shared_barrier = has_one_journal(kind, root);
-    Ok(Facts { filesystem: kind.name(), direct, unnamed_files, exchange, shared_barrier, durability: "" })
+    Ok(Facts {
+        filesystem: kind.name(),
+        is_remote: kind.is_remote(),
+        direct,
+        unnamed_files,
+        exchange,
+        shared_barrier,
+        durability: "",
+    })
 }
 
 /// The alignment for O_DIRECT, if a file here can be opened that way.
@@ -237,7 +238,6 @@ impl VolumeError {
                     "`.sluice` in the served directory cannot be made or written ({errno}): the server's user needs write permission there"
                 )
             }
-            Self::InUse => "another sluice serves this directory: stop it first, or serve another directory".into(),
             Self::NoAttributes(errno) => format!(
                 "the filesystem has no user extended attributes ({errno}), where an object's metadata is kept: mount it with user_xattr, or use ext4 or XFS"
             ),
@@ -252,7 +252,7 @@ impl VolumeError {
     pub fn cause(self) -> Option<Cause> {
         match self {
             Self::Open(errno) | Self::OwnDirectory(errno) | Self::NoAttributes(errno) => Some(sys::errno::cause(errno)),
-            Self::InUse | Self::FoldsCase | Self::Thread => None,
+            Self::FoldsCase | Self::Thread => None,
         }
     }
 }

@@ -22,8 +22,9 @@ pub enum Symlinks {
     Follow,
 }
 
-/// Opens `path` beneath `dir`: openat2(2), never through a magic link, never out of `dir` nor across a mount (unless `Follow`). Paths longer
-/// than PATH_MAX, which a key of many empty components has, are walked in steps. An empty path is `dir` itself.
+/// Opens `path` beneath `dir`: openat2(2), never through a magic link, never out of `dir` nor across a mount (unless
+/// `Follow`). Paths longer than PATH_MAX, which a key of many empty components has, are walked in steps. An empty path is
+/// `dir` itself.
 pub fn open(dir: impl AsFd, path: &[u8], flags: OFlags, mode: u32, symlinks: Symlinks) -> Result<OwnedFd> {
     open_resolving(dir.as_fd(), path, flags, mode, resolve(symlinks))
 }

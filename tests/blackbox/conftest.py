@@ -12,9 +12,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.certificates import make_certificates  # noqa: E402
-from harness.server import Server  # noqa: E402
+from harness.server import Server, binary  # noqa: E402
 
 BUCKET = "bucket"
+
+
+def pytest_sessionstart(session):
+    if not binary().exists() and "BLACKBOX_PEER" not in os.environ:
+        pytest.exit(f"{binary()} is not built: cargo build --release, or SLUICE_BIN", returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -33,12 +33,21 @@ def test_a_hard_key(shared, key):
         assert client.get(BUCKET, key).body == written
     assert key in list_all(client, prefix=key)
     assert client.head(BUCKET, key).headers["content-length"] == str(len(body))
-    copied = client.request("PUT", f"/{BUCKET}/copied", headers={"x-amz-copy-source": f"/{BUCKET}/{encode_key(key)}"})
-    assert copied.status == 200 and client.get(BUCKET, "copied").body == body
-    client.delete(BUCKET, "copied")
     assert client.delete(BUCKET, key).status == 204
     assert client.get(BUCKET, key).status == 404
     assert key not in list_all(client)
+
+
+def test_hard_keys_are_copied(shared):
+    client = shared.client()
+    for number, key in enumerate(HARD_KEYS):
+        client.put(BUCKET, "original", b"%d" % number)
+        for source, target in (("original", key), (key, "copied")):
+            headers = {"x-amz-copy-source": f"/{BUCKET}/{encode_key(source)}"}
+            response = client.request("PUT", f"/{BUCKET}/{encode_key(target)}", headers=headers)
+            assert response.status == 200, (source, target, response)
+        assert client.get(BUCKET, "copied").body == b"%d" % number, key
+        client.delete(BUCKET, key)
 
 
 def test_hard_keys_beside_each_other(server, client):

@@ -36,11 +36,17 @@ fn why_no_ring(errno: Errno, sysctl: u32, memlock: Option<u64>) -> IoUringProble
     }
 }
 
-/// Raises the soft limit of open files to the hard one, and gives the connections per core that fit under it.
+/// Raises the limit of open files, and gives the connections per core that fit under it.
 pub fn raise_descriptors(cores: usize, connections: usize, warnings: &mut Vec<String>) -> Result<usize, Fatal> {
+    let wanted = descriptors_for(cores, connections);
+    let hard = getrlimit(Resource::Nofile).maximum;
+    // Who may raise the hard limit does so as far as it is needed; everybody may raise the soft one to it. A refusal leaves the
+    // limit as it was, and that is then what counts.
+    if hard.is_some_and(|hard| hard < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: Some(wanted) });
+    }
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        // A refusal leaves the soft limit as it was, and that is then what counts.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
     let Some(allowed) = getrlimit(Resource::Nofile).current else { return Ok(connections) };
@@ -54,16 +60,20 @@ pub fn raise_descriptors(cores: usize, connections: usize, warnings: &mut Vec<St
     Ok(fit)
 }
 
-/// A connection needs its socket and, while it moves an object, that object's file.
+/// A socket for each connection, and for every fourth the file that it moves just now; a core that runs out pauses accepting.
+fn descriptors_for(cores: usize, connections: usize) -> u64 {
+    let sockets = cores.saturating_mul(connections);
+    limits::DESCRIPTORS_RESERVED.saturating_add(sockets).saturating_add(sockets / 4) as u64
+}
+
 fn connections_that_fit(allowed: u64, cores: usize, wanted: usize) -> Result<usize, Fatal> {
-    const DESCRIPTORS_PER_CONNECTION: usize = 2;
     let cores = cores.max(1);
-    let least = (limits::DESCRIPTORS_RESERVED + cores * DESCRIPTORS_PER_CONNECTION) as u64;
+    let least = descriptors_for(cores, 4);
     if allowed < least {
         return Err(Fatal::Descriptors { limit: allowed, least });
     }
     let for_connections = usize::try_from(allowed).unwrap_or(usize::MAX) - limits::DESCRIPTORS_RESERVED;
-    Ok(wanted.min(for_connections / (cores * DESCRIPTORS_PER_CONNECTION)))
+    Ok(wanted.min(for_connections / 5 * 4 / cores))
 }
 
 /// The CPUs to use. `auto` is the process's affinity mask, not the machine's count: containers and taskset speak through it.
@@ -85,8 +95,14 @@ pub fn privileges(trusted_xattr: bool) -> Privileges {
     Privileges {
         chown: effective.contains(CapabilitySet::CHOWN),
         trusted_xattr,
-        low_ports: effective.contains(CapabilitySet::NET_BIND_SERVICE),
+        low_ports: effective.contains(CapabilitySet::NET_BIND_SERVICE) || unprivileged_port_start() <= 80,
     }
+}
+
+/// Containers often let everybody use the ports from 0 or 80 on (ip-sysctl: `ip_unprivileged_port_start`).
+fn unprivileged_port_start() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok();
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 #[cfg(test)]
@@ -107,7 +123,11 @@ mod tests {
     #[test]
     fn connections_follow_descriptors() {
         assert_eq!(connections_that_fit(1 << 20, 2, 16384).ok(), Some(16384));
-        assert_eq!(connections_that_fit(20_000, 2, 16384).ok(), Some((20_000 - limits::DESCRIPTORS_RESERVED) / 4));
+        for (allowed, cores) in [(20_000, 1), (20_000, 2), (4_096, 3), (1_024, 8)] {
+            let fit = connections_that_fit(allowed, cores, 16384).expect("enough");
+            assert!(fit > 0 && descriptors_for(cores, fit) <= allowed, "{fit} of {allowed}");
+            assert!(descriptors_for(cores, fit + 8) > allowed, "{fit} wastes {allowed}");
+        }
         assert!(matches!(connections_that_fit(256, 2, 16384), Err(Fatal::Descriptors { limit: 256, .. })));
     }
 

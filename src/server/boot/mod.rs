@@ -6,11 +6,12 @@ mod kernel;
 mod ports;
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::fatal::Fatal;
 use super::root_keys::{self, RootKeys};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::limits;
 
 pub use ports::bind_shared;
@@ -50,7 +51,8 @@ pub struct Privileges {
 pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     let mut warnings = Vec::new();
     let cpus = kernel::cpus(&config.cores)?;
-    check_buffer_memory(&config, cpus.len())?;
+    check_buffer_memory(&mut config, cpus.len())?;
+    check_config_dir(&config)?;
     let directory = directory::open(&config.directory)?;
     kernel::probe_io_uring()?;
     let connections = kernel::raise_descriptors(cpus.len(), config.connections_per_core_max, &mut warnings)?;
@@ -88,10 +90,25 @@ impl Privileges {
     }
 }
 
-fn check_buffer_memory(config: &Config, cores: usize) -> Result<(), Fatal> {
+/// Every core needs the blocks of one transfer. The default grows with the cores; what an operator wrote is not changed.
+fn check_buffer_memory(config: &mut Config, cores: usize) -> Result<(), Fatal> {
     let least = (limits::BLOCK_SIZE * limits::BLOCKS_PER_TRANSFER_MAX * cores) as u64;
+    if config.buffer_memory == limits::BUFFER_MEMORY_DEFAULT {
+        config.buffer_memory = config.buffer_memory.max(least);
+    }
     if config.buffer_memory < least {
         return Err(Fatal::BufferMemory { bytes: config.buffer_memory, least, cores });
+    }
+    Ok(())
+}
+
+/// A configuration directory inside the served one and outside `.sluice` would be a bucket, with the root keys as an object.
+fn check_config_dir(config: &Config) -> Result<(), Fatal> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (served, config_dir) = (absolute(&config.directory), absolute(&config.config_dir));
+    if config_dir.starts_with(&served) && !config_dir.starts_with(served.join(".sluice")) {
+        let remedy = "it lies inside the served directory, where its keys would be objects; choose one outside, or below .sluice";
+        return Err(ConfigError::Conflict { option: "config_dir", remedy }.into());
     }
     Ok(())
 }

@@ -43,9 +43,11 @@ def free_port() -> int:
 class Server:
     """Starts on entering, is gone on leaving. `peer` runs another gateway in its place, for comparison."""
 
-    def __init__(self, data: Path, *, args=(), env=None, certificates=None, prefix=(), peer: str | None = None, user=None):
+    def __init__(self, data: Path, *, args=(), env=None, certificates=None, prefix=(), peer: str | None = None, user=None, with_keys=True):
         self.data, self.args, self.env, self.prefix = Path(data), list(args), dict(env or {}), list(prefix)
-        self.certificates, self.user = certificates, user
+        self.certificates, self.user, self.program = certificates, user, binary()
+        keys = {"SLUICE_ROOT_ACCESS_KEY": ACCESS_KEY, "SLUICE_ROOT_SECRET_KEY": SECRET_KEY} if with_keys else {}
+        self.env = keys | self.env
         self.peer = peer or os.environ.get("BLACKBOX_PEER")
         self.port = free_port()
         self.tls_port = free_port() if certificates else None
@@ -57,7 +59,7 @@ class Server:
             gateway = str(cache_folder() / "bin/versitygw")
             options = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{self.port}", "--keep-alive"]
             return [gateway, *options, "--health", "/health/ready", "--quiet", *self.args, "posix", str(self.data)]
-        command = [str(binary()), "serve", str(self.data), "--listen", f"http://127.0.0.1:{self.port}"]
+        command = [str(self.program), "serve", str(self.data), "--listen", f"http://127.0.0.1:{self.port}"]
         if self.certificates:
             command += ["--listen", f"https://127.0.0.1:{self.tls_port}"]
             command += ["--tls-cert", str(self.certificates.certificate), "--tls-key", str(self.certificates.key)]
@@ -67,11 +69,10 @@ class Server:
         """Starts the process without waiting for it to be ready."""
         self.data.mkdir(exist_ok=True)
         env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-        env |= {"SLUICE_ROOT_ACCESS_KEY": ACCESS_KEY, "SLUICE_ROOT_SECRET_KEY": SECRET_KEY} | self.env
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, *self.command()],
-                env=env,
+                env=env | self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -101,7 +102,7 @@ class Server:
             return False
 
     def __enter__(self) -> "Server":
-        return self.start()
+        return self if self.is_alive() else self.start()
 
     def __exit__(self, *_) -> None:
         self.stop()

@@ -1,0 +1,19 @@
+-- wrk sends the pre-signed targets of the file named by TARGETS, one after the other, from a random place.
+local targets = {}
+for line in io.lines(os.getenv("TARGETS")) do
+  targets[#targets + 1] = line
+end
+local requests = {}
+
+function init()
+  math.randomseed(os.time())
+  for i, target in ipairs(targets) do
+    requests[i] = wrk.format("GET", target)
+  end
+  at = math.random(#requests)
+end
+
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end

@@ -1,0 +1,87 @@
+//! The answer to a request: its head with what every answer carries, and a body that is in memory.
+
+use super::error::S3Error;
+use super::service::{Core, Exchanged};
+use crate::http;
+
+/// An answer that is whole before it is sent.
+#[derive(Default)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Complete header lines beside the common ones.
+    pub(super) headers: Vec<u8>,
+    pub(super) body: Vec<u8>,
+    /// Content-Length where it is not the body's: an answer to HEAD.
+    pub(super) length: Option<u64>,
+}
+
+/// What a verb gives back.
+pub(super) enum Reply {
+    /// To be sent.
+    Whole(Answer),
+    /// Already on its way; this becomes of the connection.
+    Sent(Exchanged),
+}
+
+impl Answer {
+    /// An answer without a body.
+    pub(super) fn empty(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    /// An XML document.
+    pub(super) fn xml(status: u16, body: Vec<u8>) -> Self {
+        let mut answer = Self { status, body, ..Self::default() };
+        answer.header("Content-Type", b"application/xml");
+        answer
+    }
+
+    /// Adds a header.
+    pub(super) fn header(&mut self, name: &str, value: &[u8]) {
+        // A name that is no token can only be that of user metadata written through POSIX; it is left out.
+        let _ = http::write_header(&mut self.headers, name, value);
+    }
+
+    /// An S3 error.
+    pub(super) fn error(error: &S3Error, resource: &str, request_id: &str) -> Self {
+        let mut body = Vec::with_capacity(512);
+        error.write_document(&mut body, resource, request_id, HOST_ID);
+        let mut answer = match error.status() {
+            304 => Self::empty(304),
+            status => Self::xml(status, body),
+        };
+        // RFC 9110 section 15.5.17: what a satisfiable range would have to fit in.
+        if let Some((_, size)) = error.fields().iter().find(|(name, _)| error.status() == 416 && *name == "ActualObjectSize") {
+            answer.header("Content-Range", format!("bytes */{size}").as_bytes());
+        }
+        if error.code().is_transient() {
+            answer.header("Retry-After", b"1");
+        }
+        answer
+    }
+
+    /// The bytes on the wire: head, and body unless it is an answer to HEAD.
+    pub(super) fn render(&self, core: &Core, request_id: &str, keep: bool, head_only: bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256 + self.headers.len() + self.body.len());
+        core.write_head(&mut out, self.status, request_id, keep);
+        out.extend_from_slice(&self.headers);
+        // RFC 9110 section 8.6: none with 204; 304 speaks of a representation that is not sent.
+        if self.status != 204 && self.status != 304 {
+            http::write_header_number(&mut out, "Content-Length", self.length.unwrap_or(self.body.len() as u64));
+        }
+        http::end_head(&mut out);
+        if !head_only && self.status != 204 && self.status != 304 {
+            out.extend_from_slice(&self.body);
+        }
+        out
+    }
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Whole(answer)
+    }
+}
+
+/// `x-amz-id-2` and `<HostId>`: which server answered, for support. One process is one host.
+pub(super) const HOST_ID: &str = "sluice";

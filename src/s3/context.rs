@@ -1,0 +1,88 @@
+//! One request, understood: who asks what of which object.
+
+use std::borrow::Cow;
+
+use super::address::Address;
+use super::error::{Code, S3Error};
+use super::operation::Route;
+use super::service::Core;
+use crate::auth;
+use crate::base::principal::Principal;
+use crate::http::Request;
+
+/// What a verb knows of its request.
+pub(super) struct Context<'a> {
+    pub(super) core: &'a Core,
+    /// Who owns what is made here.
+    pub(super) owner: &'a Principal,
+    pub(super) request: Request<'a>,
+    pub(super) query: &'a Query<'a>,
+    pub(super) address: &'a Address,
+    pub(super) route: &'static Route,
+    pub(super) payload: auth::Payload,
+}
+
+/// The decoded query.
+#[derive(Default)]
+pub(super) struct Query<'a> {
+    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl Context<'_> {
+    /// The bucket; every route of the levels Bucket and Object has one.
+    pub(super) fn bucket(&self) -> &str {
+        self.address.bucket.as_deref().unwrap_or_default()
+    }
+
+    /// The key; every route of the level Object has one.
+    pub(super) fn key(&self) -> &str {
+        self.address.key.as_deref().unwrap_or_default()
+    }
+
+    /// A header that must come at most once and in UTF-8.
+    pub(super) fn header(&self, name: &'static str) -> Result<Option<&str>, S3Error> {
+        match self.request.header_bytes(name) {
+            None => Ok(None),
+            Some(value) => std::str::from_utf8(value)
+                .map(Some)
+                .map_err(|_| S3Error::invalid_argument(name, &String::from_utf8_lossy(value), "The header is not UTF-8")),
+        }
+    }
+
+    /// `versionId`: there are no versions yet, so the only one is `null`.
+    pub(super) fn check_version(&self) -> Result<(), S3Error> {
+        match self.query.value("versionId") {
+            None | Some("null") => Ok(()),
+            Some(version) => Err(S3Error::no_such_version(self.key(), version)),
+        }
+    }
+}
+
+impl<'a> Query<'a> {
+    /// Decodes `raw`, what follows the `?`.
+    pub(super) fn parse(raw: Option<&'a [u8]>) -> Result<Self, S3Error> {
+        let mut pairs = Vec::new();
+        for (name, value) in crate::http::query_pairs(raw.unwrap_or_default()) {
+            pairs.push((text(name)?, text(value.unwrap_or_default())?));
+        }
+        Ok(Self { pairs })
+    }
+
+    /// The first value of `name`.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// Names and values.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+}
+
+fn text(raw: &[u8]) -> Result<Cow<'_, str>, S3Error> {
+    let invalid = || S3Error::new(Code::InvalidURI);
+    match crate::http::decode_query(raw).ok_or_else(invalid)? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| invalid()),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| invalid()),
+    }
+}

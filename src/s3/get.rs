@@ -1,0 +1,208 @@
+//! GetObject and HeadObject.
+
+use std::os::fd::OwnedFd;
+
+use super::answer::{Answer, Reply};
+use super::context::Context;
+use super::error::{Code, S3Error};
+use super::service::Exchanged;
+use super::{metadata, refusal};
+use crate::digest::ETag;
+use crate::flow::{self, Reading, SendPlan};
+use crate::http::conditional::{self, Conditions, Outcome};
+use crate::http::{self, Range};
+use crate::io::blocking;
+use crate::limits::SMALL_OBJECT_SIZE_MAX;
+use crate::net::{After, Exchange};
+use crate::store::object::{self, Cached, Object, State};
+use crate::sys;
+
+/// What of an object is sent.
+struct Part {
+    start: u64,
+    length: u64,
+    status: u16,
+}
+
+/// `GET /bucket/key`.
+pub(super) async fn get_object(exchange: &mut Exchange, context: &Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
+    let object = find(context).await?;
+    let (mut answer, part) = describe(context, &object.state)?;
+    if part.length == 0 {
+        return Ok(answer.into());
+    }
+    if part.length <= SMALL_OBJECT_SIZE_MAX as u64 {
+        answer.body = read_small(&object, &part).await?;
+        return Ok(answer.into());
+    }
+    send_large(exchange, context, object, answer, &part, request_id).await
+}
+
+/// `HEAD /bucket/key`.
+pub(super) async fn head_object(context: &Context<'_>) -> Result<Reply, S3Error> {
+    let object = find(context).await?;
+    let (answer, _) = describe(context, &object.state)?;
+    Ok(answer.into())
+}
+
+/// Opens the object: at once when everything about it is in memory, else on a helper.
+pub(super) async fn find(context: &Context<'_>) -> Result<Object, S3Error> {
+    context.check_version()?;
+    let (bucket, key) = (context.bucket(), context.key());
+    let refused = |error| refusal::store(error, bucket, key);
+    if let Cached::Found(object) = object::open_cached(context.core.volume(), bucket, key.as_bytes()).map_err(refused)? {
+        return Ok(object);
+    }
+    let settings = context.core.settings.clone();
+    let (bucket, key) = (bucket.to_owned(), key.to_owned());
+    let opened = blocking(move || object::open(&settings.volume, &bucket, key.as_bytes())).await?;
+    opened.map_err(refused)
+}
+
+/// Decides by conditions, `Range` and `partNumber` what is answered, and writes the head's object headers.
+fn describe(context: &Context<'_>, state: &State) -> Result<(Answer, Part), S3Error> {
+    let etag = metadata::etag_of(state);
+    match evaluate(context, &etag, state) {
+        Outcome::Proceed => {}
+        Outcome::NotModified => {
+            let mut answer = Answer::empty(304);
+            metadata::write_headers(&mut answer, context, state, &etag);
+            return Ok((answer, Part { start: 0, length: 0, status: 304 }));
+        }
+        Outcome::PreconditionFailed => return Err(S3Error::new(Code::PreconditionFailed)),
+    }
+    let part = select(context, state)?;
+    let mut answer = Answer::empty(part.status);
+    answer.length = Some(part.length);
+    metadata::write_headers(&mut answer, context, state, &etag);
+    if part.status == 206 {
+        let end = part.start + part.length - 1;
+        answer.header("Content-Range", format!("bytes {}-{end}/{}", part.start, state.size).as_bytes());
+    }
+    if let Some(record) = &state.record {
+        if context.query.value("partNumber").is_some() && record.parts > 0 {
+            answer.header("x-amz-mp-parts-count", record.parts.to_string().as_bytes());
+        }
+        let wanted = context.header("x-amz-checksum-mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("ENABLED"));
+        // A checksum speaks of the whole object.
+        if wanted && part.length == state.size {
+            metadata::write_checksum(&mut answer, record);
+        }
+    }
+    Ok((answer, part))
+}
+
+fn evaluate(context: &Context<'_>, etag: &ETag, state: &State) -> Outcome {
+    let request = &context.request;
+    let conditions = Conditions {
+        if_match: request.header("if-match"),
+        if_none_match: request.header("if-none-match"),
+        if_modified_since: request.header("if-modified-since"),
+        if_unmodified_since: request.header("if-unmodified-since"),
+    };
+    conditional::evaluate_read(&conditions, &etag.to_string(), metadata::last_modified(state).seconds)
+}
+
+fn select(context: &Context<'_>, state: &State) -> Result<Part, S3Error> {
+    let size = state.size;
+    if let Some(text) = context.query.value("partNumber") {
+        return select_part(text, state);
+    }
+    let range = context.request.header("range").filter(|_| if_range_holds(context, state));
+    match http::select(range, size) {
+        Range::Whole => Ok(Part { start: 0, length: size, status: 200 }),
+        Range::Bytes { start, end_inclusive } => Ok(Part { start, length: end_inclusive - start + 1, status: 206 }),
+        Range::Unsatisfiable => Err(S3Error::invalid_range(range.unwrap_or_default(), size)),
+    }
+}
+
+/// `If-Range` (RFC 9110 section 13.1.5): a strong ETag that is still the object's, or exactly its date; else the whole.
+fn if_range_holds(context: &Context<'_>, state: &State) -> bool {
+    let Some(value) = context.request.header("if-range") else { return true };
+    match crate::base::time::Timestamp::parse_http_date(value) {
+        Some(date) => date.seconds == metadata::last_modified(state).seconds,
+        None => conditional::etag_matches(value, &metadata::etag_of(state).to_string()),
+    }
+}
+
+/// Part 1 of an object that was uploaded whole is the whole.
+fn select_part(text: &str, state: &State) -> Result<Part, S3Error> {
+    let invalid = || S3Error::new(Code::InvalidPartNumber);
+    let number: u32 = text.parse().map_err(|_| invalid())?;
+    let part = state.record.as_ref().and_then(|record| record.part(number));
+    match part {
+        Some((start, length)) if start + length <= state.size => {
+            Ok(Part { start, length, status: if length == 0 { 200 } else { 206 } })
+        }
+        Some(_) => Err(invalid()),
+        None if number == 1 && state.record.as_ref().is_none_or(|record| record.parts == 0) => {
+            Ok(Part { start: 0, length: state.size, status: if state.size == 0 { 200 } else { 206 } })
+        }
+        None => Err(invalid()),
+    }
+}
+
+/// The bytes of a small object, at once when they are cached. The file is looked at once more behind the read: what a POSIX
+/// program changed in between is not sent under the old ETag.
+async fn read_small(object: &Object, part: &Part) -> Result<Vec<u8>, S3Error> {
+    let mut bytes = vec![0; part.length as usize];
+    let cached = sys::file::read_cached_at(&object.file, &mut bytes, part.start);
+    if !matches!(cached, Ok(Some(count)) if count == bytes.len()) {
+        let file = duplicate(&object.file)?;
+        let start = part.start;
+        bytes = blocking(move || {
+            sys::file::read_full_at(&file, &mut bytes, start).map(|count| (count == bytes.len()).then_some(bytes))
+        })
+        .await??
+        .ok_or_else(changed)?;
+    }
+    if object::is_unchanged(&object.file, &object.state) { Ok(bytes) } else { Err(changed()) }
+}
+
+fn duplicate(file: &OwnedFd) -> Result<OwnedFd, S3Error> {
+    file.try_clone().map_err(|_| S3Error::new(Code::SlowDown))
+}
+
+/// The file was changed while it was read: asked again, the client sees the new one.
+fn changed() -> S3Error {
+    S3Error::new(Code::SlowDown).message("The object was changed while it was read")
+}
+
+async fn send_large(
+    exchange: &mut Exchange,
+    context: &Context<'_>,
+    object: Object,
+    answer: Answer,
+    part: &Part,
+    request_id: &str,
+) -> Result<Reply, S3Error> {
+    let core = context.core;
+    // What is open for reading without waiting must wait on the ring.
+    sys::file::set_blocking(&object.file)?;
+    let direct = object::open_direct(core.volume(), &object);
+    let keep = context.request.keep_alive() && !exchange.drains() && context.request.framing() == http::Framing::None;
+    let head = answer.render(core, request_id, keep, false);
+    let plan = SendPlan {
+        file: &object.file,
+        direct,
+        offset: part.start,
+        length: part.length,
+        mode: core.settings.read_mode,
+        is_unchanged: &|| object::is_unchanged(&object.file, &object.state),
+    };
+    let sent = match exchange.send(&head, true).await {
+        Ok(()) => flow::send_file(exchange, &core.arena, plan).await,
+        Err(error) => Err(Reading::Client(error)),
+    };
+    let after = match sent {
+        Ok(()) if keep => After::Keep,
+        Ok(()) => After::Close,
+        Err(error) => {
+            if !matches!(error, Reading::Client(_)) {
+                tracing::warn!(request_id, bucket = context.bucket(), key = context.key(), ?error, "a download was cut off");
+            }
+            After::Abort
+        }
+    };
+    Ok(Reply::Sent(Exchanged { after, status: answer.status }))
+}

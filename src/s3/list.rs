@@ -1,0 +1,270 @@
+//! ListObjects, ListObjectsV2 and ListObjectVersions: one walk, three documents.
+
+use std::sync::atomic::AtomicBool;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::answer::{Answer, Reply};
+use super::context::Context;
+use super::error::{Code, S3Error};
+use super::{metadata, refusal};
+use crate::base::time::Timestamp;
+use crate::io::blocking;
+use crate::limits::LIST_PAGE_MAX;
+use crate::store::list::{self, Entry, Object, Page};
+use crate::store::{StoreError, Volume, bucket};
+use crate::sys::FileKind;
+use crate::xml::{self, ListEntry, Owner, VersionEntry};
+
+/// What all three ask for.
+struct Asked {
+    bucket: String,
+    prefix: String,
+    delimiter: Option<String>,
+    /// Only keys after this one.
+    after: String,
+    max_keys: usize,
+    url_encoded: bool,
+}
+
+/// `GET /bucket`.
+pub(super) async fn list_objects(context: &Context<'_>) -> Result<Reply, S3Error> {
+    let asked = Asked::of(context, context.query.value("marker").unwrap_or_default().to_owned())?;
+    let owner = owner_of(context);
+    let document = build(context, asked, move |asked, page, out| {
+        let head = xml::ListObjects {
+            bucket: &asked.bucket,
+            prefix: asked.prefix.as_bytes(),
+            marker: asked.after.as_bytes(),
+            next_marker: next_marker(page),
+            delimiter: asked.delimiter.as_ref().map(String::as_bytes),
+            max_keys: asked.max_keys as u64,
+            url_encoded: asked.url_encoded,
+            is_truncated: page.is_truncated,
+        };
+        let shown: Vec<Shown<'_>> = objects(page).map(Shown::of).collect();
+        let entries: Vec<ListEntry<'_>> = shown.iter().map(|shown| shown.entry(Some(owner.borrowed()))).collect();
+        xml::list_objects(out, &head, entries.into_iter(), prefixes(page).into_iter());
+    });
+    Ok(Answer::xml(200, document.await?).into())
+}
+
+/// `GET /bucket?list-type=2`.
+pub(super) async fn list_objects_v2(context: &Context<'_>) -> Result<Reply, S3Error> {
+    if let Some(other) = context.query.value("list-type").filter(|value| *value != "2") {
+        return Err(S3Error::invalid_argument("list-type", other, "Invalid List Type specified in Request"));
+    }
+    let token = context.query.value("continuation-token").map(str::to_owned);
+    let start_after = context.query.value("start-after").map(str::to_owned);
+    let after = match &token {
+        Some(token) => marker_of(token)?,
+        None => start_after.clone().unwrap_or_default(),
+    };
+    let asked = Asked::of(context, after)?;
+    let owner = (context.query.value("fetch-owner") == Some("true")).then(|| owner_of(context));
+    let document = build(context, asked, move |asked, page, out| {
+        let next = next_marker(page).map(|marker| BASE64_URL_SAFE_NO_PAD.encode(marker));
+        let head = xml::ListObjectsV2 {
+            bucket: &asked.bucket,
+            prefix: asked.prefix.as_bytes(),
+            continuation_token: token.as_deref(),
+            next_continuation_token: next.as_deref(),
+            start_after: start_after.as_ref().map(String::as_bytes),
+            delimiter: asked.delimiter.as_ref().map(String::as_bytes),
+            max_keys: asked.max_keys as u64,
+            url_encoded: asked.url_encoded,
+            is_truncated: page.is_truncated,
+        };
+        let shown: Vec<Shown<'_>> = objects(page).map(Shown::of).collect();
+        let owner = owner.as_ref().map(OwnerOf::borrowed);
+        let entries: Vec<ListEntry<'_>> = shown.iter().map(|shown| shown.entry(owner)).collect();
+        xml::list_objects_v2(out, &head, entries.into_iter(), prefixes(page).into_iter());
+    });
+    Ok(Answer::xml(200, document.await?).into())
+}
+
+/// `GET /bucket?versions`: each object is its own only version, `null`.
+pub(super) async fn list_object_versions(context: &Context<'_>) -> Result<Reply, S3Error> {
+    let marker = context.query.value("key-marker").unwrap_or_default().to_owned();
+    let version_marker = context.query.value("version-id-marker").unwrap_or_default().to_owned();
+    if !version_marker.is_empty() && marker.is_empty() {
+        let message = "A version-id marker cannot be specified without a key marker.";
+        return Err(S3Error::invalid_argument("version-id-marker", &version_marker, message));
+    }
+    let asked = Asked::of(context, marker)?;
+    let owner = owner_of(context);
+    let document = build(context, asked, move |asked, page, out| {
+        let head = xml::ListVersions {
+            bucket: &asked.bucket,
+            prefix: asked.prefix.as_bytes(),
+            key_marker: asked.after.as_bytes(),
+            version_id_marker: &version_marker,
+            next_key_marker: next_marker(page),
+            next_version_id_marker: page.is_truncated.then_some("null"),
+            delimiter: asked.delimiter.as_ref().map(String::as_bytes),
+            max_keys: asked.max_keys as u64,
+            url_encoded: asked.url_encoded,
+            is_truncated: page.is_truncated,
+        };
+        let shown: Vec<Shown<'_>> = objects(page).map(Shown::of).collect();
+        let owner = Some(owner.borrowed());
+        let entries = shown.iter().map(|shown| VersionEntry {
+            is_delete_marker: false,
+            version_id: "null",
+            is_latest: true,
+            object: shown.entry(owner),
+        });
+        xml::list_versions(out, &head, entries, prefixes(page).into_iter());
+    });
+    Ok(Answer::xml(200, document.await?).into())
+}
+
+impl Asked {
+    fn of(context: &Context<'_>, after: String) -> Result<Self, S3Error> {
+        let query = context.query;
+        let url_encoded = match query.value("encoding-type") {
+            None | Some("") => false,
+            Some("url") => true,
+            Some(other) => {
+                return Err(S3Error::invalid_argument("encoding-type", other, "Invalid Encoding Method specified in Request"));
+            }
+        };
+        Ok(Self {
+            bucket: context.bucket().to_owned(),
+            prefix: query.value("prefix").unwrap_or_default().to_owned(),
+            delimiter: query.value("delimiter").filter(|delimiter| !delimiter.is_empty()).map(str::to_owned),
+            after,
+            max_keys: count(context, "max-keys", LIST_PAGE_MAX)?,
+            url_encoded,
+        })
+    }
+}
+
+/// A page size: the default where it is not given, the bound where it is larger, and S3's error where it is no count.
+pub(super) fn count(context: &Context<'_>, name: &'static str, bound: usize) -> Result<usize, S3Error> {
+    let Some(text) = context.query.value(name).filter(|text| !text.is_empty()) else { return Ok(bound) };
+    let invalid = |message: String| S3Error::invalid_argument(name, text, message);
+    let number: i64 = text.parse().map_err(|_| invalid(format!("Provided {name} not an integer or within integer range")))?;
+    if !(0..=i64::from(i32::MAX)).contains(&number) {
+        return Err(invalid(format!("Argument {name} must be an integer between 0 and {}", i32::MAX)));
+    }
+    Ok(usize::try_from(number).unwrap_or(bound).min(bound))
+}
+
+/// Walks and writes the document on a helper.
+async fn build(
+    context: &Context<'_>,
+    asked: Asked,
+    write: impl FnOnce(&Asked, &Page, &mut Vec<u8>) + Send + 'static,
+) -> Result<Vec<u8>, S3Error> {
+    let settings = context.core.settings.clone();
+    let built = blocking(move || {
+        let page = walk(&settings.volume, &asked)?;
+        if page.unreadable > 0 {
+            tracing::warn!(
+                bucket = asked.bucket,
+                directories = page.unreadable,
+                "directories that the server's user may not read are not listed"
+            );
+        }
+        let mut out = Vec::with_capacity(256 + page.entries.len() * 400);
+        write(&asked, &page, &mut out);
+        Ok(out)
+    });
+    built.await?.map_err(|error: StoreError| refusal::store(error, context.bucket(), ""))
+}
+
+fn walk(volume: &Volume, asked: &Asked) -> Result<Page, StoreError> {
+    let query = list::Query {
+        prefix: asked.prefix.as_bytes(),
+        delimiter: asked.delimiter.as_ref().map(String::as_bytes).unwrap_or_default(),
+        after: asked.after.as_bytes(),
+        max: asked.max_keys,
+    };
+    bucket::page(volume, &asked.bucket, &query, &AtomicBool::new(false))
+}
+
+fn next_marker(page: &Page) -> Option<&[u8]> {
+    page.entries.last().filter(|_| page.is_truncated).map(Entry::marker)
+}
+
+/// A continuation token is the key it goes on after, coded so that nobody takes it for one.
+fn marker_of(token: &str) -> Result<String, S3Error> {
+    let decoded = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded.filter(|marker| !marker.is_empty()).ok_or_else(|| {
+        S3Error::new(Code::InvalidArgument)
+            .message("The continuation token provided is incorrect")
+            .with("ArgumentName", "continuation-token")
+    })
+}
+
+fn objects(page: &Page) -> impl Iterator<Item = &Object> {
+    page.entries.iter().filter_map(|entry| match entry {
+        Entry::Object(object) => Some(object),
+        Entry::CommonPrefix(_) => None,
+    })
+}
+
+fn prefixes(page: &Page) -> Vec<&[u8]> {
+    let prefix = |entry| match entry {
+        &Entry::CommonPrefix(ref prefix) => Some(prefix.as_slice()),
+        Entry::Object(_) => None,
+    };
+    page.entries.iter().filter_map(prefix).collect()
+}
+
+/// An object as a listing shows it.
+struct Shown<'a> {
+    object: &'a Object,
+    etag: String,
+    size: u64,
+    last_modified: Timestamp,
+}
+
+impl<'a> Shown<'a> {
+    fn of(object: &'a Object) -> Self {
+        let is_directory = object.stat.kind == FileKind::Directory;
+        let mtime_ns = match &object.summary {
+            Some(summary) if is_directory => summary.mtime_ns,
+            _ => object.stat.mtime_ns,
+        };
+        Self {
+            object,
+            etag: metadata::etag_of_entry(object).to_string(),
+            size: if is_directory { 0 } else { object.stat.size },
+            last_modified: metadata::timestamp(mtime_ns),
+        }
+    }
+
+    fn entry<'b>(&'b self, owner: Option<Owner<'b>>) -> ListEntry<'b> {
+        let checksum = self.object.summary.as_ref().and_then(|summary| summary.checksum_type);
+        ListEntry {
+            key: &self.object.key,
+            last_modified: self.last_modified,
+            etag: &self.etag,
+            size: self.size,
+            checksum_algorithm: checksum.map(|(algorithm, _)| metadata::algorithm_of(algorithm).name()),
+            checksum_type: checksum.map(|(_, kind)| metadata::kind_of(kind).name()),
+            owner,
+        }
+    }
+}
+
+/// The owner of everything: the root identity.
+pub(super) struct OwnerOf {
+    id: String,
+    display_name: String,
+}
+
+impl OwnerOf {
+    pub(super) fn borrowed(&self) -> Owner<'_> {
+        Owner { id: &self.id, display_name: &self.display_name }
+    }
+}
+
+/// Who owns the objects of this server.
+pub(super) fn owner_of(context: &Context<'_>) -> OwnerOf {
+    let principal = context.owner;
+    OwnerOf { id: principal.canonical_id.to_string(), display_name: principal.display_name.to_string() }
+}

@@ -1,0 +1,206 @@
+//! An object's headers: from a request into its record, and from its record into an answer.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use super::answer::Answer;
+use super::context::Context;
+use super::error::{Code, S3Error};
+use crate::base::time::Timestamp;
+use crate::digest::checksum::{Algorithm, Kind, Value};
+use crate::digest::etag::FileState;
+use crate::digest::{Checksum, ETag};
+use crate::flow::Digests;
+use crate::limits::USER_METADATA_SIZE_MAX;
+use crate::store::list::Object;
+use crate::store::object::State;
+use crate::store::record::{self, ChecksumAlgorithm, ChecksumKind, Record};
+use crate::sys::FileStat;
+
+/// What S3 answers where no type was given.
+pub(super) const CONTENT_TYPE_DEFAULT: &[u8] = b"binary/octet-stream";
+const META_PREFIX: &str = "x-amz-meta-";
+
+/// A record of everything that the request's headers say of the object.
+pub(super) fn record_of(context: &Context<'_>) -> Result<Record, S3Error> {
+    let mut record = Record::new(0, 0, [0; 16]);
+    let owned = |name| context.request.header_bytes(name).map(<[u8]>::to_vec);
+    record.content_type = owned("content-type").map(Cow::Owned);
+    record.cache_control = owned("cache-control");
+    record.content_disposition = owned("content-disposition");
+    record.content_encoding = owned("content-encoding").and_then(|value| without_aws_chunked(&value));
+    record.content_language = owned("content-language");
+    record.expires = owned("expires");
+    record.website_redirect_location = owned("x-amz-website-redirect-location");
+    record.user_metadata = user_metadata(context)?;
+    Ok(record)
+}
+
+fn user_metadata(context: &Context<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, S3Error> {
+    let mut metadata: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for (name, value) in context.request.headers() {
+        let Some(name) = strip_prefix_ignoring_case(name, META_PREFIX) else { continue };
+        let name = name.to_ascii_lowercase().into_bytes();
+        // A repeated name is one list, as for any field (RFC 9110 section 5.3).
+        match metadata.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, list)) => {
+                list.push(b',');
+                list.extend_from_slice(value);
+            }
+            None => metadata.push((name, value.to_vec())),
+        }
+    }
+    let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > USER_METADATA_SIZE_MAX {
+        let error = S3Error::new(Code::MetadataTooLarge).with("Size", size.to_string());
+        return Err(error.with("MaxSizeAllowed", USER_METADATA_SIZE_MAX.to_string()));
+    }
+    Ok(metadata)
+}
+
+fn strip_prefix_ignoring_case<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, rest) = name.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// `aws-chunked` is how the body travels, not what it is; `gzip,aws-chunked` is `gzip`.
+fn without_aws_chunked(value: &[u8]) -> Option<Vec<u8>> {
+    let kept: Vec<&[u8]> = value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"aws-chunked"))
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(&b","[..]))
+}
+
+/// The digests of a single upload, into its record.
+pub(super) fn add_digests(record: &mut Record, digests: &Digests) {
+    record.etag = digests.md5;
+    let mut checksums = digests.checksums.iter().filter_map(|value| stored(value, ChecksumKind::FullObject));
+    record.checksum = checksums.next();
+    record.more_checksums = checksums.collect();
+}
+
+/// A checksum as it is kept.
+pub(super) fn stored(value: &Value, kind: ChecksumKind) -> Option<record::Checksum> {
+    let algorithm = match value.algorithm() {
+        Algorithm::Crc32 => ChecksumAlgorithm::Crc32,
+        Algorithm::Crc32c => ChecksumAlgorithm::Crc32c,
+        Algorithm::Crc64Nvme => ChecksumAlgorithm::Crc64Nvme,
+        Algorithm::Sha1 => ChecksumAlgorithm::Sha1,
+        Algorithm::Sha256 => ChecksumAlgorithm::Sha256,
+    };
+    record::Checksum::new(algorithm, kind, value.as_bytes())
+}
+
+/// A kept algorithm's own name.
+pub(super) fn algorithm_of(algorithm: ChecksumAlgorithm) -> Algorithm {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => Algorithm::Crc32,
+        ChecksumAlgorithm::Crc32c => Algorithm::Crc32c,
+        ChecksumAlgorithm::Crc64Nvme => Algorithm::Crc64Nvme,
+        ChecksumAlgorithm::Sha1 => Algorithm::Sha1,
+        ChecksumAlgorithm::Sha256 => Algorithm::Sha256,
+    }
+}
+
+/// The object's checksum, with the number of its parts where it is made of theirs.
+pub(super) fn checksum_of(record: &Record) -> Option<Checksum> {
+    let kept = record.checksum.as_ref()?;
+    let value = Value::from_bytes(algorithm_of(kept.algorithm), kept.value())?;
+    let parts = (kept.kind == ChecksumKind::Composite).then_some(record.parts);
+    Some(Checksum { value, parts })
+}
+
+/// What S3 calls a kind.
+pub(super) fn kind_of(kind: ChecksumKind) -> Kind {
+    match kind {
+        ChecksumKind::Composite => Kind::Composite,
+        ChecksumKind::FullObject => Kind::FullObject,
+    }
+}
+
+thread_local! {
+    /// Counts synthetic ETags of young files.
+    static NONCE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The object's ETag: its own while the record is true, one made of the file's facts otherwise.
+pub(super) fn etag_of(state: &State) -> ETag {
+    match &state.record {
+        Some(record) if record.parts > 0 => ETag::Multipart { md5: record.etag, parts: record.parts },
+        Some(record) => ETag::Md5(record.etag),
+        None => synthetic(&state.stat, Timestamp::now()),
+    }
+}
+
+/// The same for an entry of a listing.
+pub(super) fn etag_of_entry(object: &Object) -> ETag {
+    match &object.summary {
+        Some(summary) if summary.parts > 0 => ETag::Multipart { md5: summary.etag, parts: summary.parts },
+        Some(summary) => ETag::Md5(summary.etag),
+        None => synthetic(&object.stat, Timestamp::now()),
+    }
+}
+
+/// An ETag made of a file's facts. While the file is so young that an edit would not show in its times, never the same twice.
+fn synthetic(stat: &FileStat, now: Timestamp) -> ETag {
+    let file = FileState { inode: stat.inode, size: stat.size, mtime: timestamp(stat.mtime_ns), ctime: timestamp(stat.ctime_ns) };
+    let nonce = file.is_fresh(now).then(|| {
+        NONCE.set(NONCE.get().wrapping_add(1));
+        (now.as_nanoseconds() as u64).rotate_left(20).wrapping_add(NONCE.get())
+    });
+    ETag::synthetic(&file, nonce)
+}
+
+/// When the object was last changed. A directory object's is its record's: a directory's own time moves with its entries.
+pub(super) fn last_modified(state: &State) -> Timestamp {
+    timestamp(state.record.as_ref().map_or(state.stat.mtime_ns, |record| record.mtime_ns))
+}
+
+/// Nanoseconds since the epoch as a timestamp.
+pub(super) fn timestamp(nanoseconds: i64) -> Timestamp {
+    Timestamp { seconds: nanoseconds.div_euclid(1_000_000_000), nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32 }
+}
+
+/// The headers of GET and HEAD that speak of the object as a whole.
+pub(super) fn write_headers(answer: &mut Answer, context: &Context<'_>, state: &State, etag: &ETag) {
+    let mut quoted = Vec::with_capacity(48);
+    etag.write_quoted_into(&mut quoted);
+    answer.header("ETag", &quoted);
+    answer.header("Last-Modified", last_modified(state).http_date().as_bytes());
+    answer.header("Accept-Ranges", b"bytes");
+    let record = state.record.as_ref();
+    let fields: [(&str, &str, Option<&[u8]>); 6] = [
+        (
+            "Content-Type",
+            "response-content-type",
+            Some(record.and_then(|r| r.content_type.as_deref()).unwrap_or(CONTENT_TYPE_DEFAULT)),
+        ),
+        ("Cache-Control", "response-cache-control", record.and_then(|r| r.cache_control.as_deref())),
+        ("Content-Disposition", "response-content-disposition", record.and_then(|r| r.content_disposition.as_deref())),
+        ("Content-Encoding", "response-content-encoding", record.and_then(|r| r.content_encoding.as_deref())),
+        ("Content-Language", "response-content-language", record.and_then(|r| r.content_language.as_deref())),
+        ("Expires", "response-expires", record.and_then(|r| r.expires.as_deref())),
+    ];
+    for (name, parameter, kept) in fields {
+        // Only a signed request may say what it wants to see, and only signed ones come this far.
+        if let Some(value) = context.query.value(parameter).map(str::as_bytes).or(kept) {
+            answer.header(name, value);
+        }
+    }
+    let Some(record) = record else { return };
+    if let Some(location) = &record.website_redirect_location {
+        answer.header("x-amz-website-redirect-location", location);
+    }
+    for (name, value) in &record.user_metadata {
+        answer.header(&[META_PREFIX, &String::from_utf8_lossy(name)].concat(), value);
+    }
+}
+
+/// The checksum headers, for a client that asked with `x-amz-checksum-mode: ENABLED`.
+pub(super) fn write_checksum(answer: &mut Answer, record: &Record) {
+    let (Some(kept), Some(checksum)) = (&record.checksum, checksum_of(record)) else { return };
+    answer.header(algorithm_of(kept.algorithm).header(), checksum.to_string().as_bytes());
+    answer.header("x-amz-checksum-type", kind_of(kept.kind).name().as_bytes());
+}

@@ -1,0 +1,251 @@
+//! The oracle: sort and filter a set of keys, as the API reference describes ListObjectsV2
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>), against trees of real files.
+
+use super::super::key;
+use super::super::record::{Record, SUMMARY_NAME};
+use super::*;
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::fs::{File, create_dir_all, write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+fn path_in(top: &Path, relative: &[u8]) -> PathBuf {
+    top.join(std::ffi::OsStr::from_bytes(relative))
+}
+
+/// Stores a key as the server does: `a` beside `a/b` goes inside, `dir/` is a record or, every other time, a body.
+fn put(top: &Path, key: &[u8]) {
+    let place = key::locate(key).unwrap();
+    let path = path_in(top, &place.path);
+    create_parents(top, place.parent());
+    if place.is_directory_object {
+        create_parents(top, &place.path);
+        if key.len().is_multiple_of(2) {
+            write(path_in(top, &place.body_inside()), key).unwrap();
+        } else {
+            let directory = File::open(&path).unwrap();
+            xattr::write(&directory, SUMMARY_NAME, Record::new(0, 0, [0; 16]).encode().summary()).unwrap();
+        }
+    } else if path.is_dir() {
+        write(path_in(top, &place.object_inside()), key).unwrap();
+    } else {
+        write(path, key).unwrap();
+    }
+}
+
+fn create_parents(top: &Path, directory: &[u8]) {
+    let mut path = top.to_owned();
+    for name in directory.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        path.push(std::ffi::OsStr::from_bytes(name));
+        if path.is_file() {
+            let body = std::fs::read(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap();
+            write(path_in(&path, OBJECT_OF_DIRECTORY), body).unwrap();
+        } else if !path.is_dir() {
+            std::fs::create_dir(&path).unwrap();
+        }
+    }
+}
+
+/// The whole answer, unpaged: what sorts after `after`, in order, grouped by delimiter.
+fn model(keys: &BTreeSet<Vec<u8>>, query: &Query<'_>) -> Vec<Vec<u8>> {
+    let mut expected: Vec<Vec<u8>> = Vec::new();
+    for key in keys.iter().filter(|key| key.starts_with(query.prefix)) {
+        let rest = &key[query.prefix.len()..];
+        let found = (0..rest.len()).find(|&at| !query.delimiter.is_empty() && rest[at..].starts_with(query.delimiter));
+        let entry = match found {
+            Some(at) => key[..query.prefix.len() + at + query.delimiter.len()].to_vec(),
+            None => key.clone(),
+        };
+        let is_done = key.as_slice() <= query.after || (found.is_some() && query.after.starts_with(&entry));
+        if !is_done && expected.last() != Some(&entry) {
+            expected.push(entry);
+        }
+    }
+    expected
+}
+
+fn listed(page: &Page) -> Vec<Vec<u8>> {
+    page.entries.iter().map(|entry| entry.marker().to_vec()).collect()
+}
+
+/// All pages of a query.
+fn pages(bucket: &File, cache: &SnapshotCache, query: &Query<'_>) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    let mut after = query.after.to_vec();
+    loop {
+        let page = list(bucket, cache, &Query { after: &after, ..*query }, &GO_ON).unwrap();
+        assert!(page.entries.len() <= query.max);
+        all.extend(listed(&page));
+        if !page.is_truncated {
+            return all;
+        }
+        assert_eq!(page.entries.len(), query.max);
+        after = all.last().unwrap().clone();
+    }
+}
+
+fn component() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => prop_oneof![Just("a"), Just("a-"), Just("a."), Just("a0"), Just("a "), Just("b"), Just("")].prop_map(str::to_owned),
+        2 => prop_oneof![Just("."), Just(".."), Just(".sluice"), Just(".sluice%o"), Just("ü"), Just("a-/b")]
+            .prop_map(str::to_owned),
+        1 => prop_oneof![Just(200), Just(201), Just(255), Just(256), Just(300), Just(400), Just(401)]
+            .prop_map(|size| "l".repeat(size)),
+        1 => (196usize..202, "[-./m0]{0,2}").prop_map(|(size, end)| format!("{}{end}", "l".repeat(size))),
+        1 => (100usize..130).prop_map(|size| "ü".repeat(size)),
+        1 => (235usize..250).prop_map(|size| format!(".sluice{}", "l".repeat(size))),
+    ]
+}
+
+fn any_key() -> impl Strategy<Value = Vec<u8>> {
+    vec(component(), 1..5)
+        .prop_map(|components| components.join("/").into_bytes())
+        .prop_filter("a key", |key| key::check(key).is_ok())
+}
+
+/// A prefix or marker near the keys: one of them, cut or continued.
+fn near() -> impl Strategy<Value = (prop::sample::Index, prop::sample::Index, String)> {
+    (any::<prop::sample::Index>(), any::<prop::sample::Index>(), prop_oneof![Just(String::new()), "[-./a0]{0,2}"])
+}
+
+fn cut(keys: &BTreeSet<Vec<u8>>, near: &(prop::sample::Index, prop::sample::Index, String)) -> Vec<u8> {
+    let key = keys.iter().nth(near.0.index(keys.len())).unwrap();
+    [&key[..near.1.index(key.len() + 1)], near.2.as_bytes()].concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn pages_are_the_sorted_keys(
+        keys in btree_set(any_key(), 1..24),
+        queries in vec((prop::option::weighted(0.6, near()), prop::option::weighted(0.4, near()),
+                        prop_oneof![3 => Just("/"), 2 => Just(""), 1 => Just("-"), 1 => Just("a/"),
+                                    1 => Just("l"), 1 => Just("ll/")],
+                        1usize..6), 1..8))
+    {
+        let top = tempfile::tempdir().unwrap();
+        for key in &keys {
+            put(top.path(), key);
+        }
+        // What is no object must not show.
+        create_dir_all(top.path().join("a-/empty/tree")).ok();
+        create_dir_all(top.path().join(".sluice/uploads")).unwrap();
+        write(top.path().join(".sluice/uploads/part"), b"").unwrap();
+        std::os::unix::fs::symlink("b", top.path().join("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, top.path().join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        write(path_in(top.path(), b"not-\xff-text"), b"").unwrap();
+        write(path_in(top.path(), b".sluice%rnot-canonical"), b"").unwrap();
+        let bucket = File::open(top.path()).unwrap();
+        let cache = SnapshotCache::new(1 << 20);
+        for (prefix, after, delimiter, max) in &queries {
+            let prefix = prefix.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
+            let after = after.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
+            let query = Query { prefix: &prefix, delimiter: delimiter.as_bytes(), after: &after, max: *max };
+            let expected = model(&keys, &query);
+            let text = |all: &[Vec<u8>]| all.iter().map(|key| key.escape_ascii().to_string()).collect::<Vec<_>>();
+            prop_assert_eq!(text(&pages(&bucket, &cache, &query)), text(&expected), "{:?}", query);
+        }
+    }
+}
+
+#[test]
+fn an_object_beside_its_directory_sorts_as_its_key() {
+    let top = tempfile::tempdir().unwrap();
+    for key in ["a/b", "a", "a-x", "a.x", "a/", "a0", "a//c"] {
+        put(top.path(), key.as_bytes());
+    }
+    let bucket = File::open(top.path()).unwrap();
+    let cache = SnapshotCache::new(0);
+    let query = Query { max: 100, ..Query::default() };
+    let page = list(&bucket, &cache, &query, &GO_ON).unwrap();
+    assert_eq!(listed(&page), ["a", "a-x", "a.x", "a/", "a//c", "a/b", "a0"].map(|key| key.as_bytes().to_vec()));
+    let Entry::Object(object) = &page.entries[0] else { panic!("not an object") };
+    assert_eq!(object.stat.size, 1, "the body of `a`");
+    let page = list(&bucket, &cache, &Query { delimiter: b"/", ..query }, &GO_ON).unwrap();
+    assert_eq!(listed(&page), ["a", "a-x", "a.x", "a/", "a0"].map(|key| key.as_bytes().to_vec()));
+    assert!(matches!(page.entries[3], Entry::CommonPrefix(_)));
+}
+
+#[test]
+fn a_record_shows_only_while_it_is_true() {
+    let top = tempfile::tempdir().unwrap();
+    write(top.path().join("f"), b"12345").unwrap();
+    let file = File::options().write(true).open(top.path().join("f")).unwrap();
+    let bucket = File::open(top.path()).unwrap();
+    let cache = SnapshotCache::new(1 << 20);
+    let query = Query { max: 1, ..Query::default() };
+    let summary = || match &list(&bucket, &cache, &query, &GO_ON).unwrap().entries[0] {
+        Entry::Object(object) => object.summary.map(|summary| summary.etag),
+        Entry::CommonPrefix(_) => None,
+    };
+    assert_eq!(summary(), None);
+    let stat = stat::of(&file).unwrap();
+    xattr::write(&file, SUMMARY_NAME, Record::new(5, stat.mtime_ns, [7; 16]).encode().summary()).unwrap();
+    assert_eq!(summary(), Some([7; 16]));
+    path::set_mtime(&file, stat.mtime_ns + 1).unwrap();
+    assert_eq!(summary(), None);
+    xattr::write(&file, SUMMARY_NAME, b"anything at all, and longer than any record could ever be: 70 bytes......").unwrap();
+    assert_eq!(summary(), None);
+}
+
+#[test]
+fn nothing_for_max_zero_foreign_prefixes_and_stopped_walks() {
+    let top = tempfile::tempdir().unwrap();
+    put(top.path(), b"a/b");
+    std::fs::create_dir(path_in(top.path(), b"x\xff")).unwrap();
+    write(path_in(top.path(), b"x\xff/y"), b"").unwrap();
+    let bucket = File::open(top.path()).unwrap();
+    let cache = SnapshotCache::new(1 << 20);
+    let empty = |query: Query<'_>| list(&bucket, &cache, &query, &GO_ON).unwrap() == Page::default();
+    assert!(empty(Query::default()));
+    let long = [b'a'; 2000];
+    for prefix in [&b"x\xff/"[..], b"a/b/", b"../", b"a\0/", b"zzz/", &long] {
+        assert!(empty(Query { prefix, max: 5, ..Query::default() }), "{}", prefix.escape_ascii());
+    }
+    assert!(empty(Query { after: b"\xff\xff", max: 5, ..Query::default() }));
+    let stopped = list(&bucket, &cache, &Query { max: 5, ..Query::default() }, &AtomicBool::new(true));
+    assert_eq!(stopped, Err(Errno::CANCELED));
+}
+
+#[test]
+fn a_directory_seen_through_windows_is_the_same() {
+    let top = tempfile::tempdir().unwrap();
+    let mut keys = BTreeSet::new();
+    for index in 0..40 {
+        keys.insert(format!("n{index:02}").into_bytes());
+        keys.insert(format!("n{index:02}-").into_bytes());
+        if index % 7 == 0 {
+            keys.insert(format!("n{index:02}/x").into_bytes());
+        }
+    }
+    for key in &keys {
+        put(top.path(), key);
+    }
+    let bucket = File::open(top.path()).unwrap();
+    let cache = SnapshotCache::new(0);
+    for (delimiter, after) in [(&b""[..], &b""[..]), (b"/", b""), (b"-", b""), (b"", b"n07-"), (b"1", b"n0"), (b"", b"n14/x")] {
+        let query = Query { delimiter, after, max: 1000, ..Query::default() };
+        let place = Place::default();
+        let mut walk = Walk {
+            bucket: bucket.as_fd(),
+            cache: &cache,
+            query: &query,
+            stop: &GO_ON,
+            start: start_of(&query).unwrap(),
+            heap: BinaryHeap::new(),
+            handles: VecDeque::new(),
+            directories: 0,
+            scan_max: 5,
+            page: Page::default(),
+        };
+        walk.push(Vec::new(), Work::Window(place, Vec::new()));
+        walk.run().unwrap();
+        assert_eq!(listed(&walk.page), model(&keys, &query), "{query:?}");
+    }
+}
