@@ -125,6 +125,9 @@ pub const DRAIN_POLL: Duration = Duration::from_millis(25);
 /// Connections that wait to be accepted; the kernel caps it by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// How long an answer may be silent before white space keeps its connection alive.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 

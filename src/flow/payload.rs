@@ -90,6 +90,13 @@ impl Payload {
         }
     }
 
+    /// Computes this checksum too. Before the first byte.
+    pub fn compute(&mut self, algorithm: Algorithm) {
+        if !self.hashers.iter().any(|hasher| hasher.algorithm() == algorithm) {
+            self.hashers.push(Hasher::new(algorithm));
+        }
+    }
+
     /// Digests the payload of one `decode`. Everything but the MD5, whose chain runs elsewhere.
     pub(super) fn absorb(&mut self, bytes: &[u8]) -> Result<(), Mismatch> {
         for hasher in &mut self.hashers {

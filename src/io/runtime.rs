@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::helper::{HelperPanicked, Helpers};
@@ -44,6 +46,16 @@ pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<
 /// Waits.
 pub async fn sleep(duration: Duration) {
     monoio::time::sleep(duration).await;
+}
+
+/// What `future` gives, if it does within `duration`; else it goes on and may be asked again.
+pub async fn within<F: Future>(duration: Duration, mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut timer = pin!(monoio::time::sleep(duration));
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }
 
 /// Lets the core take one turn through its ring: whatever is runnable runs, and completions are seen. (A task that woke

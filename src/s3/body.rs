@@ -38,6 +38,13 @@ impl Body {
     }
 
     fn plan(context: &mut Context<'_>) -> Result<Self, S3Error> {
+        Self::plan_with(context, checksums)
+    }
+
+    fn plan_with(
+        context: &mut Context<'_>,
+        checksums: impl Fn(&Context<'_>, AwsChunked) -> Result<Expectation, S3Error>,
+    ) -> Result<Self, S3Error> {
         let (aws, sha256, chunks) = match std::mem::replace(&mut context.payload, Signed::Unsigned) {
             Signed::Unsigned => (AwsChunked::None, None, None),
             Signed::Sha256(hash) => (AwsChunked::None, Some(hash), None),
@@ -68,6 +75,13 @@ impl Body {
         Ok(())
     }
 
+    /// Computes this checksum too, whether the client sends one or not.
+    pub(super) fn compute(&mut self, algorithm: Option<Algorithm>) {
+        if let Some(algorithm) = algorithm {
+            self.payload.compute(algorithm);
+        }
+    }
+
     /// Receives all of it into memory.
     pub(super) async fn receive(mut self, exchange: &mut Exchange, size_max: usize) -> Result<Received, S3Error> {
         if let Some(size) = self.size.filter(|size| *size > size_max as u64) {
@@ -84,6 +98,20 @@ pub(super) async fn document(exchange: &mut Exchange, context: &mut Context<'_>,
     if body.size.is_some_and(|size| size > size_max as u64) {
         return Err(S3Error::new(Code::MaxMessageLengthExceeded));
     }
+    Ok(body.receive(exchange, size_max).await?.bytes)
+}
+
+/// The same where the checksum headers speak of something else than the document.
+pub(super) async fn document_without_checksum(
+    exchange: &mut Exchange,
+    context: &mut Context<'_>,
+    size_max: usize,
+) -> Result<Vec<u8>, S3Error> {
+    let mut body = Body::plan_with(context, |_, _| Ok(Expectation::default()))?;
+    if body.size.is_some_and(|size| size > size_max as u64) {
+        return Err(S3Error::new(Code::MaxMessageLengthExceeded));
+    }
+    body.invite(exchange).await?;
     Ok(body.receive(exchange, size_max).await?.bytes)
 }
 

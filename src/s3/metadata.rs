@@ -128,9 +128,16 @@ thread_local! {
 /// The object's ETag: its own while the record is true, one made of the file's facts otherwise.
 pub(super) fn etag_of(state: &State) -> ETag {
     match &state.record {
-        Some(record) if record.parts > 0 => ETag::Multipart { md5: record.etag, parts: record.parts },
-        Some(record) => ETag::Md5(record.etag),
+        Some(record) => etag_of_record(record),
         None => synthetic(&state.stat, Timestamp::now()),
+    }
+}
+
+/// The ETag that a record holds.
+pub(super) fn etag_of_record(record: &Record) -> ETag {
+    match record.parts {
+        0 => ETag::Md5(record.etag),
+        parts => ETag::Multipart { md5: record.etag, parts },
     }
 }
 

@@ -5,9 +5,9 @@ use crate::auth::AuthError;
 use crate::body::BodyError;
 use crate::flow::{Mismatch, TransferError};
 use crate::io::HelperPanicked;
-use crate::limits::PART_SIZE_MIN;
 use crate::store::StoreError;
 use crate::store::barrier::VolumeFailed;
+use crate::limits::PART_SIZE_MIN;
 use crate::store::key::KeyError;
 use crate::store::multipart::UploadError;
 use crate::sys::{Cause, Errno, errno};
@@ -84,26 +84,24 @@ pub(super) fn store(error: StoreError, bucket: &str, key: &str) -> S3Error {
             .with("Key", key),
         StoreError::Contended => S3Error::new(Code::SlowDown),
         StoreError::MetadataTooLarge => S3Error::new(Code::MetadataTooLarge),
-        StoreError::Upload(error) => upload(error),
         StoreError::VolumeFailed => volume_failed(),
+        StoreError::Upload(_) => S3Error::no_such_upload(""),
         StoreError::Kernel(errno) => kernel(errno),
     }
 }
 
-fn upload(error: UploadError) -> S3Error {
+/// The refusal of something about upload `id`.
+pub(super) fn upload(error: StoreError, bucket: &str, key: &str, id: &str) -> S3Error {
+    let StoreError::Upload(error) = error else { return store(error, bucket, key) };
     match error {
-        UploadError::NotFound => S3Error::new(Code::NoSuchUpload),
-        UploadError::Part { number } => S3Error::new(Code::InvalidPart).with("PartNumber", number.to_string()),
-        UploadError::PartOrder => S3Error::new(Code::InvalidPartOrder),
-        UploadError::PartTooSmall { number, size } => S3Error::new(Code::EntityTooSmall)
-            .with("ProposedSize", size.to_string())
-            .with("MinSizeAllowed", PART_SIZE_MIN.to_string())
-            .with("PartNumber", number.to_string()),
+        UploadError::NotFound => S3Error::no_such_upload(id),
+        UploadError::Part { number } => S3Error::invalid_part(id, number, ""),
+        UploadError::PartOrder => S3Error::new(Code::InvalidPartOrder).with("UploadId", id),
+        UploadError::PartTooSmall { number, size } => S3Error::part_too_small(number, "", size, PART_SIZE_MIN),
         UploadError::TooLarge => S3Error::new(Code::EntityTooLarge),
-        UploadError::Size => S3Error::invalid_request("The parts have another size together than x-amz-mp-object-size says"),
-        UploadError::Checksum => {
-            S3Error::new(Code::BadDigest).message("The checksum you specified is not the one that the parts have together.")
-        }
+        UploadError::Size => S3Error::invalid_request("The provided 'x-amz-mp-object-size' header does not match what was computed"),
+        UploadError::Checksum => S3Error::new(Code::BadDigest)
+            .message("The checksum of the object you specified did not match what was computed, or cannot be made of its parts'"),
     }
 }
 

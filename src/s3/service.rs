@@ -12,7 +12,9 @@ use super::answer::{Answer, HOST_ID, Reply};
 use super::context::{Context, Query};
 use super::error::{Code, S3Error};
 use super::operation::{self, Level, Operation, Route};
-use super::{attributes, body, bucket, delete, get, health, list, put, request_headers, unconfigured};
+use super::{
+    attributes, body, bucket, complete, copy, delete, get, health, list, multipart, put, request_headers, unconfigured,
+};
 use crate::auth::{self, RootCredentials, Verifier};
 use crate::base::time::Timestamp;
 use crate::config::ReadMode;
@@ -181,9 +183,17 @@ async fn dispatch(exchange: &mut Exchange, context: Context<'_>, request_id: &st
         Operation::GetObject => get::get_object(exchange, &context, request_id).await,
         Operation::HeadObject => get::head_object(&context).await,
         Operation::DeleteObject => delete::delete_object(&context).await,
+        Operation::CopyObject => copy::copy_object(exchange, context, request_id).await,
+        Operation::CreateMultipartUpload => multipart::create(&context).await,
+        Operation::UploadPart => multipart::upload_part(exchange, context).await,
+        Operation::UploadPartCopy => copy::upload_part_copy(exchange, context, request_id).await,
+        Operation::CompleteMultipartUpload => complete::complete_multipart_upload(exchange, context, request_id).await,
+        Operation::AbortMultipartUpload => multipart::abort(&context).await,
+        Operation::ListParts => multipart::list_parts(&context).await,
+        Operation::ListMultipartUploads => multipart::list_uploads(&context).await,
         Operation::DeleteObjects => delete::delete_objects(exchange, context).await,
         Operation::Unconfigured(feature) => unconfigured_feature(&context, feature).await,
-        _ => Err(context.route.not_built()),
+        Operation::NotBuilt => Err(context.route.not_built()),
     }
 }
 
