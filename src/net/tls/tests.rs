@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::{
@@ -78,7 +79,7 @@ fn with_server(tls: &Arc<TlsSettings>, head: Duration, buffer_size: Option<usize
             let watchers = Watchers::default();
             spawn(watchers.clone().sweep());
             let listening = Listening { listener: Listener::new(socket).unwrap(), tls: Some(tls), connections_max: 100 };
-            serve(listening, watchers.clone(), Rc::new(timeouts(head)), Rc::new(echo)).await;
+            serve(listening, watchers.clone(), Arc::new(ArcSwap::from_pointee(timeouts(head))), Rc::new(echo)).await;
             watchers.drain();
             while watchers.count() > 0 {
                 sleep(Duration::from_millis(1)).await;
@@ -502,7 +503,7 @@ fn a_client_may_die_at_every_step_of_the_handshake() {
             let transport = Transport::Tls(Box::new(Tls::new(end, &tls).unwrap()));
             run_core(Helpers::start(1, || ()).unwrap(), || async {
                 let watchers = Watchers::default();
-                connection(transport, None, watchers.enter(), Rc::new(timeouts(LONG)), Rc::new(echo)).await;
+                connection(transport, None, watchers.enter(), Arc::new(timeouts(LONG)), Rc::new(echo)).await;
                 assert_eq!(watchers.count(), 0);
             })
             .unwrap();
