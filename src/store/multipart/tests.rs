@@ -203,6 +203,7 @@ fn numbers_with_gaps() {
     round_trip(&fixture, &[(7, S), (1, S), (3, S)]);
     round_trip(&fixture, &[(2, S), (9, 12_345)]);
     round_trip(&fixture, &[(10_000, 10)]);
+    fixture.assert_clean();
 }
 
 #[test]
