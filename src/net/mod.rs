@@ -1,7 +1,8 @@
 //! How do bytes arrive? A core's listeners, the life of a connection, TLS. What a request means is none of this room's
 //! business: it parses the head, hands an `Exchange` to the service it was given, and keeps the connection or not.
 //!
-//! Imports `io`, and the pure rooms `http` and `body`. Limits: connections per core, head size, and the timeouts of
+//! Imports `io`, the pure rooms `http` and `body`, and `config` for the names of certificate files. Limits: connections per
+//! core, head size, what TLS holds for a client that sends or takes nothing (`TLS_*_SIZE_MAX`), and the timeouts of
 //! `Timeouts`; a connection beyond the cap waits in the listener's queue.
 
 mod certificates;

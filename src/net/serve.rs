@@ -79,7 +79,8 @@ where
             Ok((socket, peer)) => {
                 let Ok(transport) = prepare(socket, listening.tls.as_deref()) else { continue };
                 let connection = connection(transport, peer, watchers.enter(), timeouts.load_full(), service.clone());
-                spawn(connection);
+                // TLS and heads are read outside of any request's guard: a panic there ends this connection, not the core.
+                spawn(guarded(connection));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if listening.listener.readable().await.is_err() {

@@ -67,6 +67,9 @@ impl Tls {
 
     /// Goes on with the handshake; `WouldBlock` until it is done.
     pub fn try_handshake(&mut self) -> io::Result<()> {
+        if self.broken {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         if self.session.is_handshaking() {
             self.try_flush()?;
             self.receive(&mut [], 0)?;

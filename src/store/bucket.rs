@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::barrier::Ticket;
 use super::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
 use super::volume::{Sync, Volume};
-use super::{Result, StoreError};
+use super::{Result, StoreError, tree, walk};
 use super::{key, list};
 use crate::base::time::Timestamp;
 use crate::sys::path::Symlinks;
@@ -84,7 +84,16 @@ pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
         return Err(StoreError::VolumeFailed);
     }
     head(volume, name)?;
-    match sys::path::rmdir(&volume.root, name.as_bytes()) {
+    let mut removed = sys::path::rmdir(&volume.root, name.as_bytes());
+    if let Err(Errno::NOTEMPTY | Errno::EXIST) = removed {
+        let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
+        // A crash between a DELETE and its pruning leaves empty directories of ours, which nobody sees through S3.
+        if walk::is_empty(&directory, &AtomicBool::new(false))? {
+            tree::prune_below(&directory);
+            removed = sys::path::rmdir(&volume.root, name.as_bytes());
+        }
+    }
+    match removed {
         Ok(()) => {}
         Err(Errno::NOTEMPTY | Errno::EXIST) => return Err(StoreError::BucketNotEmpty),
         Err(Errno::NOENT) => return Err(StoreError::NoBucket),

@@ -178,6 +178,26 @@ pub(super) fn prune(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Removes all empty directories of ours below `directory`, deepest first.
+pub(super) fn prune_below(directory: &OwnedFd) {
+    let mut names = Vec::new();
+    let mut buffer = sys::dir::buffer(32 * 1024);
+    let _ = sys::dir::read(directory, &mut buffer, |entry| {
+        if entry.kind_in(directory).is_ok_and(|kind| kind == FileKind::Directory) {
+            names.push(entry.name.to_vec());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    for name in names {
+        let Ok(below) = sys::path::open_dir(directory, &name, Symlinks::Deny) else { continue };
+        prune_below(&below);
+        if is_prunable(&below) {
+            // ENOTEMPTY: something in it is somebody's own.
+            let _ = sys::path::rmdir(directory, &name);
+        }
+    }
+}
+
 fn is_prunable(directory: &OwnedFd) -> bool {
     let mut mark = [0; RECORD_SIZE_MAX];
     let made_by_put = matches!(sys::xattr::read(directory, DIRECTORY_NAME, &mut mark),

@@ -372,7 +372,7 @@ UNCONFIGURED = {
     "accelerate": (200, None),
     "tagging": (404, "NoSuchTagSet"),
     "policy": (404, "NoSuchBucketPolicy"),
-    "policyStatus": (404, "NoSuchBucketPolicy"),
+    "policyStatus": (200, None),
     "lifecycle": (404, "NoSuchLifecycleConfiguration"),
     "cors": (404, "NoSuchCORSConfiguration"),
     "website": (404, "NoSuchWebsiteConfiguration"),

@@ -146,11 +146,15 @@ impl Session {
         }
     }
 
-    /// After an error the session has one thing left to say: why.
+    /// After an error the session has one thing left to say: why. What it had prepared before goes first, since the alert is
+    /// encrypted with what that agrees on.
     fn encode_alert(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) {
-        if let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process_tls_records(rest).state {
-            // Without the alert the client sees the connection end, which is as good as an answer.
-            let _ = encode_behind(data, outgoing);
+        // Only while there is something to say: rustls asserts that it is not given the same bad record twice.
+        while self.connection.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process_tls_records(rest).state else { return };
+            if encode_behind(data, outgoing).is_err() {
+                return;
+            }
         }
     }
 }

@@ -168,7 +168,7 @@ fn other_application_protocols_are_refused() {
 }
 
 fn rustls_error(error: &std::io::Error) -> rustls::Error {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).expect("an error of TLS").clone()
+    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).unwrap_or_else(|| panic!("{error:?}")).clone()
 }
 
 #[test]
@@ -215,14 +215,16 @@ fn a_certificate_that_the_client_can_verify_goes_first() {
 #[test]
 fn a_mebibyte_both_ways_through_tiny_socket_buffers() {
     let pair = Pair::new(&["a.test"]);
-    with_server(&settings(&[&pair]), LONG, Some(4096), |address| {
-        for version in [&version::TLS12, &version::TLS13] {
-            let mut client = connect(address, &Arc::new(client_config(&[&pair], &[version])), "a.test");
-            socket2::SockRef::from(&client.sock).set_recv_buffer_size(4096).unwrap();
-            assert_echo(&mut client, &pattern(1024 * 1024));
-            assert_echo(&mut client, b"and once more");
-        }
-    });
+    for (buffer_size, body_size) in [(4096, 40_000), (48 * 1024, 1024 * 1024)] {
+        with_server(&settings(&[&pair]), LONG, Some(buffer_size), |address| {
+            for version in [&version::TLS12, &version::TLS13] {
+                let mut client = connect(address, &Arc::new(client_config(&[&pair], &[version])), "a.test");
+                socket2::SockRef::from(&client.sock).set_recv_buffer_size(buffer_size).unwrap();
+                assert_echo(&mut client, &pattern(body_size));
+                assert_echo(&mut client, b"and once more");
+            }
+        });
+    }
 }
 
 /// A network that carries one byte at a time.
@@ -306,7 +308,7 @@ fn what_is_not_tls_is_refused_with_an_alert() {
         assert_eq!(exchange(b"").unwrap(), b"");
         assert_eq!(exchange(b"\x16\x03\x01").unwrap(), b"");
         let mut state = 1_u64;
-        for _ in 0..200 {
+        for _ in 0..500 {
             let mut bytes = *b"\x16\x03\x01\x00\x20\x01\x00\x00\x1c\x03\x03______________________________";
             for byte in bytes.iter_mut() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -512,6 +514,56 @@ fn a_client_may_die_at_every_step_of_the_handshake() {
                 assert_eq!(wire.to_client.borrow().first(), Some(&22));
                 break;
             }
+        }
+    }
+}
+
+/// A conversation in memory, in which the client's byte number `flipped` is damaged on its way. What the server has read.
+fn converse(tls: &TlsSettings, config: &Arc<ClientConfig>, flipped: usize) -> (usize, Vec<u8>) {
+    let mut client = ClientConnection::new(config.clone(), ServerName::try_from("a.test").unwrap()).unwrap();
+    client.writer().write_all(b"hello").unwrap();
+    let mut server = Session::new(tls.server()).unwrap();
+    let (mut sent, mut held, mut read) = (0, Vec::new(), Vec::new());
+    while client.wants_write() {
+        let from = held.len();
+        let count = client.write_tls(&mut held).unwrap();
+        if let Some(byte) = flipped.checked_sub(sent).and_then(|at| held[from..].get_mut(at)) {
+            *byte ^= 0x41;
+        }
+        sent += count;
+        let mut outgoing = Vec::new();
+        loop {
+            let Ok(processed) = server.process(&mut held, &mut [], &mut read, &mut outgoing) else { return (sent, read) };
+            held.drain(..processed.consumed);
+            if processed.next != Next::Room {
+                break;
+            }
+        }
+        let mut answer = &outgoing[..];
+        while !answer.is_empty() {
+            client.read_tls(&mut answer).unwrap();
+            if client.process_new_packets().is_err() {
+                return (sent, read);
+            }
+        }
+    }
+    (sent, read)
+}
+
+/// No damage makes the server panic, or take for the client's what it did not send.
+#[test]
+fn damage_at_any_byte_is_noticed() {
+    let pair = Pair::new(&["a.test"]);
+    let tls = settings(&[&pair]);
+    for version in [&version::TLS12, &version::TLS13] {
+        let mut config = client_config(&[&pair], &[version]);
+        config.resumption = Resumption::disabled();
+        let config = Arc::new(config);
+        let (size, read) = converse(&tls, &config, usize::MAX);
+        assert_eq!(read, b"hello");
+        for flipped in (0..size).step_by(2) {
+            let (_, read) = converse(&tls, &config, flipped);
+            assert!(read.is_empty() || read == b"hello", "{flipped}: {read:?}");
         }
     }
 }
