@@ -95,9 +95,6 @@ pub struct UploadsPage {
     pub next: Option<(Vec<u8>, String)>,
 }
 
-/// Key or common prefix, and upload id: the order of a page.
-type Place = (Vec<u8>, String);
-
 /// The uploads of a bucket. Memory is bounded by the page, time by the bucket's uploads.
 pub fn list_uploads(volume: &Volume, bucket: &str, query: &UploadsQuery<'_>) -> Result<UploadsPage> {
     bucket::head(volume, bucket)?;
@@ -106,8 +103,7 @@ pub fn list_uploads(volume: &Volume, bucket: &str, query: &UploadsQuery<'_>) -> 
         Err(Errno::NOENT) => return Ok(UploadsPage::default()),
         Err(errno) => return Err(errno.into()),
     };
-    // By key or common prefix, then id: the ids of one key sort by time. `None`: a common prefix.
-    let mut first: BTreeMap<Place, Option<ListedUpload>> = BTreeMap::new();
+    let mut first = Entries::new();
     for id in directories_in(&home) {
         let Ok(directory) = sys::path::open_dir(&home, &id, Symlinks::Deny) else { continue };
         let manifest = match Manifest::read(&directory) {
@@ -126,7 +122,12 @@ pub fn list_uploads(volume: &Volume, bucket: &str, query: &UploadsQuery<'_>) -> 
     Ok(page(first, query.max))
 }
 
-fn page(mut first: BTreeMap<Place, Option<ListedUpload>>, max: usize) -> UploadsPage {
+/// Where an entry stands: its key or common prefix, then its id, since the ids of one key sort by time; empty for a prefix.
+type Place = (Vec<u8>, String);
+/// `None`: a common prefix.
+type Entries = BTreeMap<Place, Option<ListedUpload>>;
+
+fn page(mut first: Entries, max: usize) -> UploadsPage {
     let mut page = UploadsPage::default();
     let is_truncated = first.len() > max;
     if is_truncated {
