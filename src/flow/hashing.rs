@@ -198,7 +198,7 @@ mod tests {
                     let (stream, block) = (Md5Stream::new(), Rc::new(block));
                     let middle = length / 3;
                     stream.push(BlockSlice::new(block.clone(), 0, middle));
-                stream.fewer_than(1).await;
+                    stream.fewer_than(1).await;
                     stream.push(BlockSlice::new(block, middle, length));
                     stream.update(&tail).await;
                     stream.finish().await.to_vec()
