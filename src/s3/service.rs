@@ -12,9 +12,7 @@ use super::answer::{Answer, HOST_ID, Reply};
 use super::context::{Context, Query};
 use super::error::{Code, S3Error};
 use super::operation::{self, Level, Operation, Route};
-use super::{
-    attributes, body, bucket, complete, copy, delete, get, health, list, multipart, put, request_headers, unconfigured,
-};
+use super::{attributes, body, bucket, complete, copy, delete, get, health, list, multipart, put, request_headers, unconfigured};
 use crate::auth::{self, RootCredentials, Verifier};
 use crate::base::time::Timestamp;
 use crate::config::ReadMode;
