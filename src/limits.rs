@@ -24,8 +24,8 @@ pub const RECORD_SIZE_MAX: usize = 64;
 /// Bytes of an extended record that still goes into an xattr; larger ones are spilled to a file. ext4 has one block of 4 KiB
 /// for all of an inode's attributes, ACLs included.
 pub const EXTENDED_RECORD_INLINE_SIZE_MAX: usize = 2 * 1024;
-/// Bytes of an extended record: all headers and metadata of one request head, and 10,000 parts of 10,000 sizes.
-pub const EXTENDED_RECORD_SIZE_MAX: usize = 256 * 1024;
+/// Bytes of an extended record: all headers and metadata of one request head, and 10,000 parts of 10,000 sizes with their SHA-256.
+pub const EXTENDED_RECORD_SIZE_MAX: usize = 640 * 1024;
 
 /// Bytes of one object and of one upload by a single PUT, as S3.
 pub const PUT_SIZE_MAX: u64 = 5 * 1024 * 1024 * 1024;
