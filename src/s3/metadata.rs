@@ -63,8 +63,12 @@ fn strip_prefix_ignoring_case<'a>(name: &'a str, prefix: &str) -> Option<&'a str
     head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// `aws-chunked` is how the body travels, not what it is; `gzip,aws-chunked` is `gzip`.
+/// `aws-chunked` is how the body travels, not what it is; `gzip,aws-chunked` is `gzip`. A value without it stays as it came.
 fn without_aws_chunked(value: &[u8]) -> Option<Vec<u8>> {
+    let is_aws_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked");
+    if !value.is_empty() && !value.split(|byte| *byte == b',').any(is_aws_chunked) {
+        return Some(value.to_vec());
+    }
     let kept: Vec<&[u8]> = value
         .split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
