@@ -122,7 +122,9 @@ impl Preconditions {
         }
         let this = self.clone();
         Some(Box::new(move |now: Option<&State>| {
-            let Some(state) = now else { return false };
+            // S3 says NoSuchKey to an ETag's match on nothing, while what is gone has no wrong size and no wrong date (204,
+            // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html).
+            let Some(state) = now else { return this.if_match.is_none() };
             this.size.is_none_or(|size| size == state.size)
                 && this.last_modified_s.is_none_or(|seconds| seconds == metadata::last_modified(state).seconds)
                 && this
