@@ -12,9 +12,7 @@ use super::answer::{Answer, HOST_ID, Reply};
 use super::context::{Context, Query};
 use super::error::{Code, S3Error};
 use super::operation::{self, Level, Operation, Route};
-use super::{
-    attributes, body, bucket, complete, copy, delete, get, health, list, multipart, put, request_headers, unconfigured,
-};
+use super::{attributes, body, bucket, complete, copy, delete, get, health, list, multipart, put, request_headers, unconfigured};
 use crate::auth::{self, RootCredentials, Verifier};
 use crate::base::time::Timestamp;
 use crate::config::ReadMode;
@@ -169,6 +167,8 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
 }
 
 async fn dispatch(exchange: &mut Exchange, context: Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
+    #[cfg(feature = "seams")]
+    super::seams::panic_if_asked(&context).await?;
     match context.route.operation {
         Operation::ListBuckets => bucket::list(&context).await,
         Operation::CreateBucket => bucket::create(exchange, context).await,
