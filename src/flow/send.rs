@@ -45,7 +45,7 @@ pub async fn send_file(exchange: &mut Exchange, arena: &Arena, plan: SendPlan<'_
     let end = plan.offset + plan.length;
     let mut offset = plan.offset;
     let SendPlan { file, direct, mode, is_unchanged, .. } = plan;
-    let direct = direct.map(|file| DirectFile::new(file)).transpose().map_err(|_| Reading::Disk(sys::Errno::MFILE))?.map(Rc::new);
+    let direct = direct.map(DirectFile::new).transpose().map_err(|_| Reading::Disk(sys::Errno::MFILE))?.map(Rc::new);
     let mut sender = Sender { exchange, arena, file, direct, is_unchanged, end };
     let result = loop {
         if offset == end {

@@ -41,9 +41,10 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Reply, S3Error> {
 fn announced(context: &Context<'_>) -> Result<Option<(Algorithm, Kind)>, S3Error> {
     let kind = match context.header("x-amz-checksum-type")? {
         None => None,
-        Some(text) => Some(Kind::parse(text.as_bytes()).ok_or_else(|| {
-            S3Error::invalid_request("Value for x-amz-checksum-type header is invalid.")
-        })?),
+        Some(text) => Some(
+            Kind::parse(text.as_bytes())
+                .ok_or_else(|| S3Error::invalid_request("Value for x-amz-checksum-type header is invalid."))?,
+        ),
     };
     let name = context.header("x-amz-checksum-algorithm")?.or(context.header("x-amz-sdk-checksum-algorithm")?);
     let Some(name) = name else {
@@ -57,7 +58,8 @@ fn announced(context: &Context<'_>) -> Result<Option<(Algorithm, Kind)>, S3Error
     let algorithm = Algorithm::parse(name.as_bytes()).map_err(|error| unsupported(error, name))?;
     let kind = kind.unwrap_or_else(|| algorithm.default_kind());
     if !algorithm.allows(kind) {
-        let message = format!("The {} checksum type cannot be used with the {} checksum algorithm.", kind.name(), algorithm.name());
+        let message =
+            format!("The {} checksum type cannot be used with the {} checksum algorithm.", kind.name(), algorithm.name());
         return Err(S3Error::invalid_request(message));
     }
     Ok(Some((algorithm, kind)))
