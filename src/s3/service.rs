@@ -173,6 +173,8 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
 }
 
 async fn dispatch(exchange: &mut Exchange, context: Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
+    #[cfg(feature = "seams")]
+    super::seams::panic_if_asked(&context).await?;
     match context.route.operation {
         Operation::ListBuckets => bucket::list(&context).await,
         Operation::CreateBucket => bucket::create(exchange, context).await,
