@@ -49,10 +49,11 @@ pub(super) async fn delete_objects(exchange: &mut Exchange, mut context: Context
         return Err(S3Error::invalid_request("Missing required header for this request: Content-MD5 OR x-amz-checksum-*"));
     }
     let body = Body::of_document(&mut context)?;
-    if body.size.is_some_and(|size| size > XML_SIZE_MAX as u64) {
+    let size_max = XML_SIZE_MAX.min(context.bounds.xml_size_max);
+    if body.size.is_some_and(|size| size > size_max as u64) {
         return Err(S3Error::new(Code::MaxMessageLengthExceeded));
     }
-    let document = body.receive(exchange, XML_SIZE_MAX).await?.bytes;
+    let document = body.receive(exchange, size_max).await?.bytes;
     exchange.finish_body();
     let request = xml::parse_delete(&document)?;
     let settings = context.core.settings.clone();
