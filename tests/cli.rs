@@ -344,3 +344,28 @@ fn start_message_survives_a_closed_standard_output() {
     let status = child.wait().expect("wait");
     assert_eq!(status.code(), Some(0));
 }
+
+/// The table of `store/key.rs`, both ways.
+#[test]
+fn key_prints_both_ways() {
+    let long = "x".repeat(300);
+    let long_path = format!(".sluice%+{}/.sluice%={}", &long[..200], &long[200..]);
+    let pairs = [
+        ("a/b.txt", "a/b.txt"),
+        ("a//b", "a/.sluice%e/b"),
+        ("../x", ".sluice%dd/x"),
+        ("dir/", "dir/"),
+        (".sluice", ".sluice%r.sluice"),
+        (long.as_str(), long_path.as_str()),
+    ];
+    for (key, path) in pairs {
+        for (arguments, expected) in [(vec!["key", key], path), (vec!["key", "--path", path], key)] {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_sluice")).args(&arguments).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected, "{arguments:?}");
+            assert!(output.status.success());
+        }
+    }
+    let refused =
+        std::process::Command::new(env!("CARGO_BIN_EXE_sluice")).args(["key", "--path", "a/.sluice%x"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+}

@@ -3,6 +3,7 @@
 //! May import every room below, and `server`, which it starts. Holds no logic of its own: an option is understood in `config`, a
 //! reason to stop has its exit code in `server`.
 
+mod key;
 mod serve;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Serve(serve::Arguments),
+    Key(key::Arguments),
 }
 
 /// Runs the command line of this process. Exit codes: 0, 1 at run time, 2 for a wrong command line, 78 for a wrong configuration.
@@ -33,6 +35,7 @@ pub fn main() -> ExitCode {
     let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     match parsed {
         Ok(Arguments { command: Verb::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Arguments { command: Verb::Key(arguments) }) => key::run(&arguments),
         // Clap writes it to the right stream, and has the right code: 0 for --help, 2 for usage.
         Err(error) => error.exit(),
     }

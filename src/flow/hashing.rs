@@ -29,7 +29,9 @@ struct Stream {
     /// How much of the first waiting slice is hashed.
     done: usize,
     is_queued: bool,
+    /// Woken when no more than `enough` slices wait.
     waiter: Option<Waker>,
+    enough: usize,
 }
 
 #[derive(Default)]
@@ -69,10 +71,20 @@ impl Md5Stream {
         std::mem::take(&mut self.stream.borrow_mut().md5).finish()
     }
 
+    /// Waits until fewer than `count` slices wait: an upload whose disk is faster than its hash must not lease the whole arena.
+    pub async fn fewer_than(&self, count: usize) {
+        self.at_most(count.saturating_sub(1)).await;
+    }
+
     async fn drained(&self) {
+        self.at_most(0).await;
+    }
+
+    async fn at_most(&self, count: usize) {
         poll_fn(|context| {
             let mut stream = self.stream.borrow_mut();
-            if stream.is_queued {
+            if stream.waiting.len() > count {
+                stream.enough = count;
                 stream.waiter = Some(context.waker().clone());
                 return Poll::Pending;
             }
@@ -120,11 +132,13 @@ impl Batch {
     /// Queues a stream again, or tells its owner that all is hashed.
     fn settle(&self, stream: Rc<RefCell<Stream>>) {
         let mut state = stream.borrow_mut();
+        if state.waiting.len() <= state.enough
+            && let Some(waiter) = state.waiter.take()
+        {
+            waiter.wake();
+        }
         if state.waiting.is_empty() {
             state.is_queued = false;
-            if let Some(waiter) = state.waiter.take() {
-                waiter.wake();
-            }
         } else {
             drop(state);
             self.queue.borrow_mut().push_back(stream);
@@ -184,6 +198,7 @@ mod tests {
                     let (stream, block) = (Md5Stream::new(), Rc::new(block));
                     let middle = length / 3;
                     stream.push(BlockSlice::new(block.clone(), 0, middle));
+                    stream.fewer_than(1).await;
                     stream.push(BlockSlice::new(block, middle, length));
                     stream.update(&tail).await;
                     stream.finish().await.to_vec()

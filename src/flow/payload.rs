@@ -116,7 +116,7 @@ impl Payload {
     /// `bytes` are hashed side by side, then checked in their order.
     fn check_chunks(&mut self, bytes: &[u8]) {
         let mut hashes = vec![std::mem::take(&mut self.chunk.0)];
-        let mut ranges = Vec::from([0..0]);
+        let mut ranges = Vec::from([std::ops::Range { start: 0, end: 0 }]);
         let mut position = 0;
         for event in &self.events {
             match event {

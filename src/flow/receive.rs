@@ -258,6 +258,7 @@ impl Filling<'_> {
             return Err(TransferError::Closed);
         }
         let slice = BlockSlice::new(Rc::new(block), 0, size);
+        self.md5.fewer_than(BLOCKS_PER_TRANSFER_MAX).await;
         self.md5.push(slice.clone());
         if writes.is_full()
             && let Some(result) = writes.next().await

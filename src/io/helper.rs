@@ -145,7 +145,7 @@ mod tests {
             let here = std::thread::current().id();
             let there = blocking(|| std::thread::current().id()).await.unwrap();
             assert_ne!(here, there);
-            assert_eq!(blocking(|| panic!("a bug in the work")).await.map(|()| ()), Err(HelperPanicked));
+            assert_eq!(blocking::<()>(|| panic!("a bug in the work")).await, Err(HelperPanicked));
             assert_eq!(blocking(|| 7).await, Ok(7), "the helper lives on");
             seen.set(true);
         })

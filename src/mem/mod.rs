@@ -1,9 +1,10 @@
-#![allow(unsafe_code)]
 //! Whose bytes? Each data core owns an arena of aligned blocks on huge pages; a `Block` is the lease of one, and whoever
 //! holds it owns its bytes. Blocks are the unit of receiving, digesting, O_DIRECT writing, reading ahead and sending.
 //!
 //! Imports `limits` and `sys`' kernel only. Limits: an arena never grows after its start; when it is empty, transfers wait
 //! in the order in which they asked.
+
+#![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

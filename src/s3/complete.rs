@@ -13,10 +13,10 @@ use crate::digest::{Algorithm, Checksum, ETag};
 use crate::io::blocking;
 use crate::limits::XML_COMPLETE_SIZE_MAX;
 use crate::net::Exchange;
+use crate::store::StoreError;
 use crate::store::commit::Published;
 use crate::store::multipart::{ChosenPart, Completion, UploadError, complete};
-use crate::store::StoreError;
-use crate::xml::{self, Checksums, CompletedPart, CompleteMultipartUploadResult};
+use crate::xml::{self, Checksums, CompleteMultipartUploadResult, CompletedPart};
 
 /// `POST /bucket/key?uploadId=ID`.
 pub(super) async fn complete_multipart_upload(
@@ -121,16 +121,19 @@ fn result(context: &Context<'_>, published: &Published) -> Vec<u8> {
     let values: Vec<(&str, &str)> = checksum.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let location = location(context);
     let mut out = Vec::new();
-    xml::complete_multipart_upload(&mut out, &CompleteMultipartUploadResult {
-        location: &location,
-        bucket: context.bucket(),
-        key: context.key().as_bytes(),
-        etag: &etag,
-        checksums: Checksums {
-            values: &values,
-            checksum_type: record.checksum.as_ref().map(|kept| metadata::kind_of(kept.kind).name()),
+    xml::complete_multipart_upload(
+        &mut out,
+        &CompleteMultipartUploadResult {
+            location: &location,
+            bucket: context.bucket(),
+            key: context.key().as_bytes(),
+            etag: &etag,
+            checksums: Checksums {
+                values: &values,
+                checksum_type: record.checksum.as_ref().map(|kept| metadata::kind_of(kept.kind).name()),
+            },
         },
-    });
+    );
     out
 }
 

@@ -85,11 +85,14 @@ fn copy_document(published: &Published) -> Vec<u8> {
     let values: Vec<(&str, &str)> = checksum.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let checksum_type = record.checksum.as_ref().map(|kept| metadata::kind_of(kept.kind).name());
     let mut out = Vec::new();
-    xml::copy_object(&mut out, &CopyResult {
-        last_modified: metadata::timestamp(record.mtime_ns),
-        etag: &etag,
-        checksums: Checksums { values: &values, checksum_type },
-    });
+    xml::copy_object(
+        &mut out,
+        &CopyResult {
+            last_modified: metadata::timestamp(record.mtime_ns),
+            etag: &etag,
+            checksums: Checksums { values: &values, checksum_type },
+        },
+    );
     multipart::without_declaration(out)
 }
 
@@ -117,7 +120,10 @@ pub(super) async fn upload_part_copy(exchange: &mut Exchange, context: Context<'
         let values: Vec<(&str, &str)> = checksum.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let mut out = Vec::new();
         let last_modified = metadata::timestamp(copied.stored.modified_ns);
-        xml::copy_part(&mut out, &CopyResult { last_modified, etag: &etag, checksums: Checksums { values: &values, checksum_type: None } });
+        xml::copy_part(
+            &mut out,
+            &CopyResult { last_modified, etag: &etag, checksums: Checksums { values: &values, checksum_type: None } },
+        );
         Ok(Document { headers: Vec::new(), xml: multipart::without_declaration(out) })
     };
     slow::answer(exchange, &context, request_id, work).await
@@ -186,7 +192,13 @@ async fn open_source(context: &Context<'_>, source: &CopySource) -> Result<Objec
 fn copy_range(context: &Context<'_>, size: u64) -> Result<std::ops::Range<u64>, S3Error> {
     const NAME: &str = "x-amz-copy-source-range";
     let Some(text) = context.header(NAME)? else { return Ok(0..size) };
-    let invalid = || S3Error::invalid_argument(NAME, text, "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy");
+    let invalid = || {
+        S3Error::invalid_argument(
+            NAME,
+            text,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy",
+        )
+    };
     let (first, last) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or_else(invalid)?;
     let number = |digits: &str| {
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -14,7 +14,7 @@ use crate::http::{self, Range};
 use crate::io::blocking;
 use crate::limits::SMALL_OBJECT_SIZE_MAX;
 use crate::net::{After, Exchange};
-use crate::store::object::{self, Cached, Object, State};
+use crate::store::object::{self, Object, State};
 use crate::sys;
 
 /// What of an object is sent.
@@ -50,7 +50,7 @@ pub(super) async fn find(context: &Context<'_>) -> Result<Object, S3Error> {
     context.check_version()?;
     let (bucket, key) = (context.bucket(), context.key());
     let refused = |error| refusal::store(error, bucket, key);
-    if let Cached::Found(object) = object::open_cached(context.core.volume(), bucket, key.as_bytes()).map_err(refused)? {
+    if let Some(object) = object::open_cached(context.core.volume(), bucket, key.as_bytes()).map_err(refused)? {
         return Ok(object);
     }
     let settings = context.core.settings.clone();

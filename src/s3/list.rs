@@ -207,11 +207,13 @@ fn objects(page: &Page) -> impl Iterator<Item = &Object> {
 }
 
 fn prefixes(page: &Page) -> Vec<&[u8]> {
-    let prefix = |entry| match entry {
-        &Entry::CommonPrefix(ref prefix) => Some(prefix.as_slice()),
-        Entry::Object(_) => None,
-    };
-    page.entries.iter().filter_map(prefix).collect()
+    let mut prefixes = Vec::new();
+    for entry in &page.entries {
+        if let Entry::CommonPrefix(prefix) = entry {
+            prefixes.push(prefix.as_slice());
+        }
+    }
+    prefixes
 }
 
 /// An object as a listing shows it.

@@ -36,8 +36,8 @@ pub(super) fn record_of(context: &Context<'_>) -> Result<Record, S3Error> {
     Ok(record)
 }
 
-fn user_metadata(context: &Context<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, S3Error> {
-    let mut metadata: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+fn user_metadata(context: &Context<'_>) -> Result<Vec<record::Metadata>, S3Error> {
+    let mut metadata: Vec<record::Metadata> = Vec::new();
     for (name, value) in context.request.headers() {
         let Some(name) = strip_prefix_ignoring_case(name, META_PREFIX) else { continue };
         let name = name.to_ascii_lowercase().into_bytes();

@@ -5,9 +5,9 @@ use crate::auth::AuthError;
 use crate::body::BodyError;
 use crate::flow::{Mismatch, TransferError};
 use crate::io::HelperPanicked;
+use crate::limits::PART_SIZE_MIN;
 use crate::store::StoreError;
 use crate::store::barrier::VolumeFailed;
-use crate::limits::PART_SIZE_MIN;
 use crate::store::key::KeyError;
 use crate::store::multipart::UploadError;
 use crate::sys::{Cause, Errno, errno};
@@ -99,7 +99,9 @@ pub(super) fn upload(error: StoreError, bucket: &str, key: &str, id: &str) -> S3
         UploadError::PartOrder => S3Error::new(Code::InvalidPartOrder).with("UploadId", id),
         UploadError::PartTooSmall { number, size } => S3Error::part_too_small(number, "", size, PART_SIZE_MIN),
         UploadError::TooLarge => S3Error::new(Code::EntityTooLarge),
-        UploadError::Size => S3Error::invalid_request("The provided 'x-amz-mp-object-size' header does not match what was computed"),
+        UploadError::Size => {
+            S3Error::invalid_request("The provided 'x-amz-mp-object-size' header does not match what was computed")
+        }
         UploadError::Checksum => S3Error::new(Code::BadDigest)
             .message("The checksum of the object you specified did not match what was computed, or cannot be made of its parts'"),
     }

@@ -221,3 +221,107 @@ impl Digests {
         (self.md5.finish(), self.hasher.map(Hasher::finish))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::store::commit::{self, Upload};
+    use crate::store::{Volume, bucket, stage};
+
+    const SIZE: usize = 3 * 1024 * 1024 + 17;
+
+    struct Fixture {
+        top: tempfile::TempDir,
+        volume: Volume,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let top = tempfile::tempdir().unwrap();
+            let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
+            bucket::create(&volume, "bucket").unwrap();
+            Self { top, volume }
+        }
+
+        fn put(&self, key: &str, bytes: &[u8], mut record: Record) {
+            let staged = stage::stage(&self.volume, "bucket", key.as_bytes(), None, false).unwrap();
+            (record.etag, record.upload) = (Md5::of(bytes), Some([1; 16]));
+            let (bucket, key, tail) = ("bucket".to_owned(), key.as_bytes().to_vec(), Some((0, bytes.to_vec())));
+            let upload = Upload { bucket, key, staged, size: bytes.len() as u64, tail, record, condition: None };
+            commit::commit(&self.volume, upload).unwrap();
+        }
+
+        fn copy(&self, from: &str, to: &str, wanted: Option<Algorithm>) -> Result<Record> {
+            let source = object::open(&self.volume, "bucket", from.as_bytes())?;
+            let staged = stage::stage(&self.volume, "bucket", to.as_bytes(), Some(source.state.size), true)?;
+            let progress = AtomicU64::new(0);
+            let content = copy(&source, &staged, wanted, &progress)?;
+            assert!(progress.into_inner() >= source.state.size);
+            let (bucket, key, size) = ("bucket".to_owned(), to.as_bytes().to_vec(), content.size);
+            let mut record = source.state.record.clone().unwrap_or_else(|| Record::new(0, 0, [0; 16]));
+            content.record_into(&mut record);
+            let upload = Upload { bucket, key, staged, size, tail: None, record, condition: None };
+            commit::commit(&self.volume, upload).map(|published| published.record)
+        }
+
+        fn path(&self, key: &str) -> std::path::PathBuf {
+            self.top.path().join("bucket").join(key)
+        }
+    }
+
+    fn bytes() -> Vec<u8> {
+        (0..SIZE as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    }
+
+    #[test]
+    fn what_is_known_of_the_source_is_kept_and_its_upload_is_not() {
+        let fixture = Fixture::new();
+        let crc = record::Checksum::new(record::ChecksumAlgorithm::Crc32, record::ChecksumKind::FullObject, &[1, 2, 3, 4]);
+        fixture.put("a", &bytes(), Record { checksum: crc, ..Record::new(0, 0, [0; 16]) });
+        for wanted in [None, Some(Algorithm::Crc32)] {
+            let copied = fixture.copy("a", "b", wanted).unwrap();
+            assert_eq!((copied.etag, copied.checksum, copied.upload), (Md5::of(&bytes()), crc, None));
+            assert!(std::fs::read(fixture.path("b")).unwrap() == bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_computed() {
+        let fixture = Fixture::new();
+        fixture.put("a", &bytes(), Record { parts: 2, ..Record::new(0, 0, [0; 16]) });
+        let mut crc = Hasher::new(Algorithm::Crc64Nvme);
+        crc.update(&bytes());
+        let copied = fixture.copy("a", "b", Some(Algorithm::Crc64Nvme)).unwrap();
+        assert_eq!(copied.checksum, checksum::kept(&Checksum::from(crc.finish())));
+        assert_eq!((copied.etag, copied.parts), (Md5::of(&bytes()), 0));
+        // A file that another protocol wrote, and one that it changed.
+        std::fs::write(fixture.path("posix"), b"written through POSIX").unwrap();
+        assert_eq!(fixture.copy("posix", "c", None).unwrap().etag, Md5::of(b"written through POSIX"));
+        std::fs::write(fixture.path("a"), b"changed").unwrap();
+        assert_eq!(fixture.copy("a", "d/e", None).unwrap().etag, Md5::of(b"changed"));
+        assert_eq!(std::fs::read(fixture.path("d/e")).unwrap(), b"changed");
+    }
+
+    #[test]
+    fn an_object_copied_to_itself_is_a_new_file() {
+        use std::os::unix::fs::MetadataExt;
+        let fixture = Fixture::new();
+        fixture.put("a", &bytes(), Record::new(0, 0, [0; 16]));
+        let before = std::fs::metadata(fixture.path("a")).unwrap().ino();
+        fixture.copy("a", "a", Some(Algorithm::Sha256)).unwrap();
+        assert_ne!(std::fs::metadata(fixture.path("a")).unwrap().ino(), before);
+        assert!(std::fs::read(fixture.path("a")).unwrap() == bytes());
+        assert_eq!(std::fs::read_dir(fixture.top.path().join(".sluice/staging")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_edit_during_the_copy_is_noticed() {
+        let fixture = Fixture::new();
+        fixture.put("a", &bytes(), Record::new(0, 0, [0; 16]));
+        let source = object::open(&fixture.volume, "bucket", b"a").unwrap();
+        std::fs::write(fixture.path("a"), bytes().split_off(1)).unwrap();
+        let staged = stage::stage(&fixture.volume, "bucket", b"b", None, false).unwrap();
+        assert_eq!(copy(&source, &staged, None, &AtomicU64::new(0)).unwrap_err(), StoreError::Contended);
+    }
+}

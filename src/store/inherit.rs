@@ -55,8 +55,8 @@ pub(super) fn from_directory(file: &OwnedFd, directory: &OwnedFd) -> Result<()> 
     }
 }
 
-/// The mode that a file is created with limits what a default ACL gives its owner, its mask (its group where there is no mask) and
-/// all others; the umask does not count then (acl(5), "Object creation and default ACLs").
+/// The mode that a file is created with limits what a default ACL gives its owner, its mask (its group where there is no
+/// mask) and all others; the umask does not count then (acl(5), "Object creation and default ACLs").
 fn limit_acl(acl: &mut [u8], mode: u32) {
     const USER_OBJ: u16 = 0x01;
     const GROUP_OBJ: u16 = 0x04;

@@ -32,15 +32,6 @@ pub struct State {
     pub size: u64,
 }
 
-/// What `open_cached` found without waiting.
-#[derive(Debug)]
-pub enum Cached {
-    /// The object.
-    Found(Object),
-    /// Only a call that may block can say.
-    Unknown,
-}
-
 /// How names are opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -59,13 +50,11 @@ pub fn open(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Object> {
     .map_err(|error| super::bucket::or_no_bucket(volume, bucket, error))
 }
 
-/// Opens the object of `key` if everything about it is in memory. Misses are answered by `open`, which may look twice.
-pub fn open_cached(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Cached> {
+/// Opens the object of `key` if everything about it is in memory; `None` when only a call that may block can say. Misses are
+/// answered by `open`, which may look twice.
+pub fn open_cached(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Option<Object>> {
     let location = key::locate(key)?;
-    match find(volume, bucket, &location, Way::Cached) {
-        Ok(object) => Ok(Cached::Found(object)),
-        Err(_) => Ok(Cached::Unknown),
-    }
+    Ok(find(volume, bucket, &location, Way::Cached).ok())
 }
 
 /// The file opened once more with O_DIRECT; `None` where the filesystem refuses it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import os
 import re
@@ -330,3 +332,21 @@ def test_requests_run_in_parallel(shared):
 
 def test_the_readme_names_this_command():
     assert "scripts/test" in (ROOT / "README.md").read_text()
+
+
+def test_sizes_that_the_operator_sets(data):
+    """`--put-size-max` bounds one PUT and one part, `--xml-size-max` the documents of requests."""
+    with Server(data, args=["--put-size-max", "1MiB", "--xml-size-max", "300"]) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        assert client.put(BUCKET, "fits", bytes(1 << 20)).status == 200
+        refused = client.put(BUCKET, "too-large", bytes((1 << 20) + 1))
+        assert (refused.status, refused.code) == (400, "EntityTooLarge")
+        assert client.get(BUCKET, "too-large").status == 404
+        upload = client.start_upload(BUCKET, "parts")
+        assert client.put_part(BUCKET, "parts", upload, 1, bytes((1 << 20) + 1)).code == "EntityTooLarge"
+        document = b"<Delete>" + b"<Object><Key>fits</Key></Object>" * 20 + b"</Delete>"
+        digest = base64.b64encode(hashlib.md5(document).digest()).decode()
+        refused = client.request("POST", f"/{BUCKET}", document, [("delete", "")], {"Content-MD5": digest})
+        assert refused.code == "MaxMessageLengthExceeded", refused
+        assert client.get(BUCKET, "fits").status == 200

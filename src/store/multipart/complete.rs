@@ -177,8 +177,8 @@ fn record_of(upload: &Upload, completion: &Completion, chosen: &[(u32, Part)]) -
     Ok(record)
 }
 
-/// The checksum of the object from those of its parts. Where none was announced, but all parts came with the same one, it is that one
-/// (the AWS SDK for C++ sends CRC64NVME so).
+/// The checksum of the object from those of its parts. Where none was announced, but all parts came with the same one, it is
+/// that one (the AWS SDK for C++ sends CRC64NVME so).
 fn object_checksum(announced: Option<(Algorithm, Kind)>, chosen: &[(u32, Part)]) -> Option<Checksum> {
     let first = chosen.first()?.1.checksum?;
     let (algorithm, kind) = announced.unwrap_or((first.algorithm(), Kind::FullObject));
@@ -318,8 +318,8 @@ impl Assembly<'_> {
         Ok(sys::path::open(&self.upload.directory, &place.file_name(), flags, 0, Symlinks::Deny)?)
     }
 
-    /// Digests the parts in a file from which a dead process was taking ranges out. One that is not what it was is gone, and can be
-    /// uploaded again.
+    /// Digests the parts in a file from which a dead process was taking ranges out. One that is not what it was is gone, and
+    /// can be uploaded again.
     fn verify_collapsed(&self) -> Result<()> {
         let uncertain = self.upload.state().collapsed.as_ref().filter(|collapsed| !collapsed.is_certain).map(|it| it.rhythm);
         let Some(rhythm) = uncertain else { return Ok(()) };

@@ -103,8 +103,7 @@ pub fn list_uploads(volume: &Volume, bucket: &str, query: &UploadsQuery<'_>) -> 
         Err(Errno::NOENT) => return Ok(UploadsPage::default()),
         Err(errno) => return Err(errno.into()),
     };
-    // By key or common prefix, then id: the ids of one key sort by time. `None`: a common prefix.
-    let mut first: BTreeMap<(Vec<u8>, String), Option<ListedUpload>> = BTreeMap::new();
+    let mut first = Entries::new();
     for id in directories_in(&home) {
         let Ok(directory) = sys::path::open_dir(&home, &id, Symlinks::Deny) else { continue };
         let manifest = match Manifest::read(&directory) {
@@ -123,7 +122,12 @@ pub fn list_uploads(volume: &Volume, bucket: &str, query: &UploadsQuery<'_>) -> 
     Ok(page(first, query.max))
 }
 
-fn page(mut first: BTreeMap<(Vec<u8>, String), Option<ListedUpload>>, max: usize) -> UploadsPage {
+/// Where an entry stands: its key or common prefix, then its id, since the ids of one key sort by time; empty for a prefix.
+type Place = (Vec<u8>, String);
+/// `None`: a common prefix.
+type Entries = BTreeMap<Place, Option<ListedUpload>>;
+
+fn page(mut first: Entries, max: usize) -> UploadsPage {
     let mut page = UploadsPage::default();
     let is_truncated = first.len() > max;
     if is_truncated {
@@ -141,7 +145,7 @@ fn page(mut first: BTreeMap<(Vec<u8>, String), Option<ListedUpload>>, max: usize
 
 impl UploadsQuery<'_> {
     /// Where an upload stands in the answer, if it does.
-    fn place(&self, manifest: Manifest, id: String) -> Option<((Vec<u8>, String), Option<ListedUpload>)> {
+    fn place(&self, manifest: Manifest, id: String) -> Option<(Place, Option<ListedUpload>)> {
         let Manifest { key, initiated_ns, checksum, .. } = manifest;
         let behind = key.strip_prefix(self.prefix)?;
         let is_after = key.as_slice() > self.key_marker

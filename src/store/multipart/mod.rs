@@ -126,7 +126,7 @@ pub fn create(volume: &Volume, bucket: &str, key: &[u8], new: NewUpload) -> Resu
         discard(volume, &temporary);
         return Err(error);
     }
-    // A bucket that was removed meanwhile has taken its uploads along, or will find this one at the next start.
+    // A bucket that was removed meanwhile has taken its uploads along, but for one that came a moment later.
     if super::bucket::head(volume, bucket).is_err() {
         let _ = vanish(volume, bucket, &id);
         return Err(StoreError::NoBucket);
@@ -150,7 +150,12 @@ fn appear(volume: &Volume, temporary: &[u8], bucket: &str, id: &str) -> Result<(
         Err(errno) => return Err(errno.into()),
     }
     let home = sys::path::open_dir(&volume.uploads, bucket.as_bytes(), Symlinks::Deny)?;
-    sys::path::rename(&volume.staging, temporary, &home, id.as_bytes())?;
+    match sys::path::rename(&volume.staging, temporary, &home, id.as_bytes()) {
+        Ok(()) => {}
+        // The bucket was removed, and this directory with it.
+        Err(Errno::NOENT) => return Err(StoreError::NoBucket),
+        Err(errno) => return Err(errno.into()),
+    }
     sync_each(volume, &[&home, &volume.uploads])
 }
 
@@ -171,13 +176,14 @@ pub fn abort(volume: &Volume, name: &UploadName<'_>) -> Result<Ticket> {
 
 /// Removes all uploads of a bucket, which has just been removed itself.
 pub fn forget_bucket(volume: &Volume, bucket: &str) -> Result<()> {
-    volume.multipart.end_all(bucket);
     let temporary = volume.temporary_name();
     match sys::path::rename(&volume.uploads, bucket.as_bytes(), &volume.staging, &temporary) {
-        Ok(()) => discard(volume, &temporary),
+        Ok(()) => {}
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     }
+    volume.multipart.end_all(bucket);
+    discard(volume, &temporary);
     sync_each(volume, &[&volume.uploads])
 }
 
@@ -199,8 +205,10 @@ pub(super) fn sweep_completed(volume: &Volume) {
 
 /// Removes an upload that has ended.
 fn vanish(volume: &Volume, bucket: &str, id: &str) -> Result<()> {
+    let gone = take_away(volume, bucket, id);
+    // Not before: it could be read in once more.
     volume.multipart.forget(id);
-    take_away(volume, bucket, id)
+    gone
 }
 
 /// Takes an upload's directory away in one step, then removes what is in it.

@@ -180,7 +180,11 @@ impl PartTarget {
         };
         match reserved {
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
-            Err(errno) => Err(errno.into()),
+            Err(errno) => {
+                // What a full disk had room for goes back; a file of its own vanishes as a whole.
+                let _ = sys::space::punch(&self.file, self.offset, size);
+                Err(errno.into())
+            }
         }
     }
 

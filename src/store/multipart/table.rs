@@ -126,6 +126,14 @@ impl Entrance {
 
 impl Upload {
     fn load(volume: &Volume, name: &UploadName<'_>) -> Result<Self> {
+        match Self::read(volume, name) {
+            // It is being removed.
+            Err(StoreError::Kernel(Errno::NOENT)) => Err(UploadError::NotFound.into()),
+            answer => answer,
+        }
+    }
+
+    fn read(volume: &Volume, name: &UploadName<'_>) -> Result<Self> {
         let path = [name.bucket.as_bytes(), b"/", name.id.as_bytes()].concat();
         let directory = match sys::path::open_dir(&volume.uploads, &path, Symlinks::Deny) {
             Ok(directory) => directory,
