@@ -109,6 +109,8 @@ pub const HASH_STEP_SIZE: usize = 128 * 1024;
 
 /// Bytes after which a download asks the page cache again whether what follows is there.
 pub const SEND_QUANTUM_SIZE: u64 = 2 * 1024 * 1024;
+/// The same where nothing was cached, on top: between two looks the reads ahead run dry.
+pub const SEND_DIRECT_SIZE: u64 = 30 * 1024 * 1024;
 
 /// Bytes of an upload from which its space is reserved before the body is received.
 pub const RESERVE_SIZE_MIN: u64 = 1024 * 1024;
