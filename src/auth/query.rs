@@ -100,19 +100,21 @@ impl Query {
 /// Appends `text` decoded. `base::percent::decode` does the same into a buffer of its own.
 pub(super) fn decode_into(out: &mut Vec<u8>, text: &[u8], plus_is_space: bool) -> Result<(), BadEscape> {
     let mut rest = text;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match byte {
-            b'%' => {
-                let (&[high, low], tail) = rest.split_first_chunk::<2>().ok_or(BadEscape)?;
-                out.push(digit(high).ok_or(BadEscape)? << 4 | digit(low).ok_or(BadEscape)?);
-                rest = tail;
-            }
-            b'+' if plus_is_space => out.push(b' '),
-            _ => out.push(byte),
+    loop {
+        let is_escape = |byte: &u8| *byte == b'%' || (plus_is_space && *byte == b'+');
+        let run = rest.iter().position(is_escape).unwrap_or(rest.len());
+        let (plain, tail) = rest.split_at(run);
+        out.extend_from_slice(plain);
+        let Some((&byte, tail)) = tail.split_first() else { return Ok(()) };
+        if byte == b'+' {
+            out.push(b' ');
+            rest = tail;
+        } else {
+            let (&[high, low], tail) = tail.split_first_chunk::<2>().ok_or(BadEscape)?;
+            out.push(digit(high).ok_or(BadEscape)? << 4 | digit(low).ok_or(BadEscape)?);
+            rest = tail;
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

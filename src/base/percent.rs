@@ -6,12 +6,17 @@ use super::hex;
 /// Appends `bytes` percent-encoded. `/` stays when `keep_slash` (a path), and is `%2F` otherwise (a query).
 pub fn encode_into(out: &mut Vec<u8>, bytes: &[u8], keep_slash: bool) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in bytes {
-        if is_unreserved(byte) || (keep_slash && byte == b'/') {
-            out.push(byte);
-        } else {
-            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+    out.reserve(bytes.len());
+    let mut rest = bytes;
+    // Whole runs at once: nearly all of what is signed needs no escape.
+    loop {
+        let is_plain = |byte: u8| PLAIN[usize::from(byte)] || (keep_slash && byte == b'/');
+        let run = rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len());
+        let (plain, tail) = rest.split_at(run);
+        out.extend_from_slice(plain);
+        let Some((&byte, tail)) = tail.split_first() else { return };
+        out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        rest = tail;
     }
 }
 
@@ -42,9 +47,20 @@ pub fn decode(text: &[u8], plus_is_space: bool) -> Option<Vec<u8>> {
 }
 
 /// Whether RFC 3986 section 2.3 calls this byte unreserved.
-pub fn is_unreserved(byte: u8) -> bool {
+pub const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
+
+/// `is_unreserved` of each byte.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        plain[byte] = is_unreserved(byte as u8);
+        byte += 1;
+    }
+    plain
+};
 
 #[cfg(test)]
 mod tests {

@@ -66,8 +66,8 @@ pub struct Target<'a> {
 /// Receives a body of at most `size_max` bytes into memory. `size` is its length where that is known.
 pub async fn receive_into_memory(
     exchange: &mut Exchange,
-    mut decoder: Decoder,
-    mut payload: Payload,
+    mut decoder: Box<Decoder>,
+    mut payload: Box<Payload>,
     size: Option<u64>,
     size_max: usize,
 ) -> Result<Received, TransferError> {
@@ -85,7 +85,7 @@ pub async fn receive_into_memory(
         }
         let count = exchange.receive(&mut bytes[filled..filled + wanted], Stall::Ignore).await.map_err(interrupted)?;
         let fresh = &mut bytes[filled..filled + count];
-        let decoded = decoder.decode(fresh, &mut payload).map_err(TransferError::Body)?;
+        let decoded = decoder.decode(fresh, &mut *payload).map_err(TransferError::Body)?;
         exchange.put_back(&fresh[decoded.consumed..]);
         payload.absorb(&fresh[..decoded.payload]).map_err(TransferError::Mismatch)?;
         filled += decoded.payload;
@@ -105,8 +105,8 @@ const FRAMING_ROOM: usize = 4096;
 pub async fn receive_into_file(
     exchange: &mut Exchange,
     arena: &Arena,
-    decoder: Decoder,
-    payload: Payload,
+    decoder: Box<Decoder>,
+    payload: Box<Payload>,
     target: Target<'_>,
 ) -> Result<ReceivedFile, TransferError> {
     let mut upload = Filling {
@@ -141,8 +141,8 @@ async fn write_block(file: Rc<DirectFile>, slice: BlockSlice, offset: u64) -> Re
 struct Filling<'a> {
     exchange: &'a mut Exchange,
     arena: &'a Arena,
-    decoder: Decoder,
-    payload: Payload,
+    decoder: Box<Decoder>,
+    payload: Box<Payload>,
     md5: Md5Stream,
     target: Target<'a>,
     /// Where the current block goes.
@@ -195,7 +195,7 @@ impl Filling<'_> {
     /// Decodes `count` fresh bytes behind those that are there, and digests their payload.
     fn digest(&mut self, block: &mut Block, count: usize) -> Result<(), TransferError> {
         let fresh = &mut block.bytes_mut()[self.filled..self.filled + count];
-        let decoded = self.decoder.decode(fresh, &mut self.payload).map_err(TransferError::Body)?;
+        let decoded = self.decoder.decode(fresh, &mut *self.payload).map_err(TransferError::Body)?;
         self.exchange.put_back(&fresh[decoded.consumed..]);
         self.payload.absorb(&fresh[..decoded.payload]).map_err(TransferError::Mismatch)?;
         self.filled += decoded.payload;

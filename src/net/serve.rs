@@ -217,7 +217,7 @@ where
     };
     let after = match guarded(service(&mut exchange)).await {
         Ok(after) => after,
-        Err(Panicked) => after_panic(&mut exchange, service).await,
+        Err(Panicked) => Box::pin(after_panic(&mut exchange, service)).await,
     };
     match after {
         // An answer under TLS may still be on its way out.
@@ -296,8 +296,10 @@ async fn receive_head(
 struct Panicked;
 
 /// `future`, with a panic in it as a value.
-async fn guarded<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
-    CatchUnwind(Box::pin(future)).await
+///
+/// Not an async function: that would keep room for `future` beside its box.
+fn guarded<F: Future>(future: F) -> CatchUnwind<F> {
+    CatchUnwind(Box::pin(future))
 }
 
 struct CatchUnwind<F>(Pin<Box<F>>);

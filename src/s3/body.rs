@@ -13,10 +13,10 @@ use crate::http::{self, Framing, Request};
 use crate::limits::DRAIN_SIZE_MAX;
 use crate::net::{Exchange, Stall};
 
-/// A body to be received.
+/// A body to be received. Boxed inside: a future that is handed it by value keeps room for it twice.
 pub(super) struct Body {
-    pub(super) decoder: Decoder,
-    pub(super) payload: Payload,
+    pub(super) decoder: Box<Decoder>,
+    pub(super) payload: Box<Payload>,
     /// Its length, when the head tells.
     pub(super) size: Option<u64>,
     /// The client waits for `100 Continue`.
@@ -60,10 +60,10 @@ impl Body {
             (_, Framing::None) => return Err(S3Error::new(Code::MissingContentLength)),
             (_, Framing::Length(_) | Framing::Chunked) => Some(decoded_length(context)?),
         };
-        let decoder = Decoder::new(framing, aws, size.filter(|_| aws != AwsChunked::None));
+        let decoder = Box::new(Decoder::new(framing, aws, size.filter(|_| aws != AwsChunked::None)));
         let expectation = Expectation { md5: content_md5(context)?, sha256, chunks, ..checksums(context, aws)? };
         let expects_continue = context.request.expects_continue();
-        Ok(Self { decoder, payload: Payload::new(expectation), size, expects_continue })
+        Ok(Self { decoder, payload: Box::new(Payload::new(expectation)), size, expects_continue })
     }
 
     /// Lets a waiting client send. Called when everything that the head can decide is decided.

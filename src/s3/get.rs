@@ -37,7 +37,8 @@ pub(super) async fn get_object(exchange: &mut Exchange, context: &Context<'_>, r
         answer.body = read_small(&object, &part).await?;
         return Ok(answer.into());
     }
-    send_large(exchange, context, object, answer, &part, request_id).await
+    // Boxed: the small ones, which are most, do without its state.
+    Box::pin(send_large(exchange, context, object, answer, &part, request_id)).await
 }
 
 /// `HEAD /bucket/key`.

@@ -32,10 +32,12 @@ pub(super) async fn put_object(exchange: &mut Exchange, mut context: Context<'_>
         check_early(&context, condition.as_ref()).await?;
     }
     let (published, digests) = match body.size {
-        Some(size) if size <= SMALL_OBJECT_SIZE_MAX as u64 => put_small(exchange, &context, body, record, condition).await?,
+        Some(size) if size <= SMALL_OBJECT_SIZE_MAX as u64 => {
+            Box::pin(put_small(exchange, &context, body, record, condition)).await?
+        }
         _ => {
             body.size = body.size.filter(|size| *size > 0);
-            put_large(exchange, &context, body, record, condition).await?
+            Box::pin(put_large(exchange, &context, body, record, condition)).await?
         }
     };
     durable(&context, published.ticket).await?;
