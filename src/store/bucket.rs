@@ -64,7 +64,11 @@ pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
     }
     match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
         Ok(()) => {}
-        Err(Errno::EXIST) => return Err(StoreError::BucketExists),
+        Err(Errno::EXIST) => {
+            // Its maker may not have synced yet.
+            sync_root(volume)?;
+            return Err(StoreError::BucketExists);
+        }
         Err(errno) => return Err(errno.into()),
     }
     let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
@@ -89,7 +93,7 @@ pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
         let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
         // A crash between a DELETE and its pruning leaves empty directories of ours, which nobody sees through S3.
         if walk::is_empty(&directory, &AtomicBool::new(false))? {
-            tree::prune_below(&directory);
+            tree::prune_below(volume, name, &directory, b"");
             removed = sys::path::rmdir(&volume.root, name.as_bytes());
         }
     }
