@@ -22,7 +22,7 @@ use crate::base::time::Timestamp;
 use crate::config::{Durability, ReadMode};
 use crate::io::sim::{Death, Wire};
 use crate::io::{Helpers, run_core, sleep};
-use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE};
+use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE, PUT_SIZE_MAX, XML_SIZE_MAX};
 use crate::mem::Arena;
 use crate::net::{self, After, Exchange};
 use crate::store::{Volume, bucket};
@@ -276,7 +276,13 @@ fn on_a_core(story: Story) {
         volume,
         region: "us-east-1".to_owned(),
         read_mode: ReadMode::Auto,
-        live: ArcSwap::from_pointee(Live { credentials, domains: Vec::new(), log_requests: false }),
+        live: ArcSwap::from_pointee(Live {
+            credentials,
+            domains: Vec::new(),
+            log_requests: false,
+            put_size_max: PUT_SIZE_MAX,
+            xml_size_max: XML_SIZE_MAX,
+        }),
         is_draining: false.into(),
     };
     run_core(Helpers::start(2, || ()).unwrap(), || async move {
