@@ -276,7 +276,13 @@ fn on_a_core(story: Story) {
         volume,
         region: "us-east-1".to_owned(),
         read_mode: ReadMode::Auto,
-        live: ArcSwap::from_pointee(Live { credentials, domains: Vec::new(), log_requests: false }),
+        live: ArcSwap::from_pointee(Live {
+            credentials,
+            domains: Vec::new(),
+            log_requests: false,
+            put_size_max: crate::limits::PUT_SIZE_MAX,
+            xml_size_max: crate::limits::XML_COMPLETE_SIZE_MAX,
+        }),
         is_draining: false.into(),
     };
     run_core(Helpers::start(2, || ()).unwrap(), || async move {
@@ -292,7 +298,7 @@ fn bytes(size: usize, seed: u8) -> Vec<u8> {
 }
 
 /// PUT of `size` bytes, over an object or none.
-async fn put_and_die(ground: &Ground, size: usize, form: Form, old: Option<Version<'_>>) {
+async fn check_put_and_die(ground: &Ground, size: usize, form: Form, old: Option<Version<'_>>) {
     let body = bytes(size, 0x55);
     let new = Version { body: &body, token: "new" };
     let versions: Vec<_> = old.into_iter().chain([new]).collect();
@@ -323,9 +329,9 @@ const OLD: Version<'static> = Version { body: b"the old object", token: "old" };
 fn a_small_put() {
     on_a_core(|ground| {
         Box::pin(async move {
-            put_and_die(ground, 4000, Form::Signed, Some(OLD)).await;
-            put_and_die(ground, 4000, Form::Unsigned, None).await;
-            put_and_die(ground, 100_000, Form::Chunked, Some(OLD)).await;
+            check_put_and_die(ground, 4000, Form::Signed, Some(OLD)).await;
+            check_put_and_die(ground, 4000, Form::Unsigned, None).await;
+            check_put_and_die(ground, 100_000, Form::Chunked, Some(OLD)).await;
         })
     });
 }
@@ -334,8 +340,8 @@ fn a_small_put() {
 fn a_large_put() {
     on_a_core(|ground| {
         Box::pin(async move {
-            put_and_die(ground, LARGE, Form::Unsigned, Some(OLD)).await;
-            put_and_die(ground, LARGE, Form::Signed, None).await;
+            check_put_and_die(ground, LARGE, Form::Unsigned, Some(OLD)).await;
+            check_put_and_die(ground, LARGE, Form::Signed, None).await;
         })
     });
 }
@@ -345,7 +351,7 @@ fn a_large_put_in_signed_chunks() {
     on_a_core(|ground| {
         Box::pin(async move {
             let old = bytes(LARGE + 1, 0x33);
-            put_and_die(ground, LARGE, Form::Chunked, Some(Version { body: &old, token: "old" })).await;
+            check_put_and_die(ground, LARGE, Form::Chunked, Some(Version { body: &old, token: "old" })).await;
         })
     });
 }
@@ -369,7 +375,7 @@ fn complete_request(id: &str, etag: &str) -> Request {
 }
 
 /// A part that replaces another: the upload goes on with one of them, whole.
-async fn upload_part_and_die(ground: &Ground, size: usize, form: Form) {
+async fn check_part_and_die(ground: &Ground, size: usize, form: Form) {
     let (old, new) = (bytes(70_000, 1), bytes(size, 2));
     let etags = [&old, &new].map(|part| format!("\"{}\"", hex(&md5::Md5::digest(part))));
     let current = std::cell::RefCell::new(String::new());
@@ -406,8 +412,8 @@ async fn upload_part_and_die(ground: &Ground, size: usize, form: Form) {
 fn a_part() {
     on_a_core(|ground| {
         Box::pin(async move {
-            upload_part_and_die(ground, 5000, Form::Signed).await;
-            upload_part_and_die(ground, LARGE, Form::Chunked).await;
+            check_part_and_die(ground, 5000, Form::Signed).await;
+            check_part_and_die(ground, LARGE, Form::Chunked).await;
         })
     });
 }
