@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     Key(key::Arguments),
 }
 

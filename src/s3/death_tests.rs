@@ -276,7 +276,13 @@ fn on_a_core(story: Story) {
         volume,
         region: "us-east-1".to_owned(),
         read_mode: ReadMode::Auto,
-        live: ArcSwap::from_pointee(Live { credentials, domains: Vec::new(), log_requests: false }),
+        live: ArcSwap::from_pointee(Live {
+            credentials,
+            domains: Vec::new(),
+            log_requests: false,
+            put_size_max: crate::limits::PUT_SIZE_MAX,
+            xml_size_max: crate::limits::XML_COMPLETE_SIZE_MAX,
+        }),
         is_draining: false.into(),
     };
     run_core(Helpers::start(2, || ()).unwrap(), || async move {
