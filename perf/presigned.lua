@@ -17,3 +17,8 @@ function request()
   at = at % #requests + 1
   return requests[at]
 end
+
+-- Bytes, because requests leave out what was under way at the end: with four downloads of 64 MiB, a tenth of a run.
+function done(summary)
+  io.write(string.format("received %d bytes in %d requests\n", summary.bytes, summary.requests))
+end

@@ -24,8 +24,8 @@ pub const RECORD_SIZE_MAX: usize = 64;
 /// Bytes of an extended record that still goes into an xattr; larger ones are spilled to a file. ext4 has one block of 4 KiB
 /// for all of an inode's attributes, ACLs included.
 pub const EXTENDED_RECORD_INLINE_SIZE_MAX: usize = 2 * 1024;
-/// Bytes of an extended record: all headers and metadata of one request head, and 10,000 parts of 10,000 sizes.
-pub const EXTENDED_RECORD_SIZE_MAX: usize = 256 * 1024;
+/// Bytes of an extended record: all headers and metadata of one request head, and 10,000 parts of 10,000 sizes with their SHA-256.
+pub const EXTENDED_RECORD_SIZE_MAX: usize = 640 * 1024;
 
 /// Bytes of one object and of one upload by a single PUT, as S3.
 pub const PUT_SIZE_MAX: u64 = 5 * 1024 * 1024 * 1024;
@@ -109,6 +109,8 @@ pub const HASH_STEP_SIZE: usize = 128 * 1024;
 
 /// Bytes after which a download asks the page cache again whether what follows is there.
 pub const SEND_QUANTUM_SIZE: u64 = 2 * 1024 * 1024;
+/// The same where nothing was cached, on top: between two looks the reads ahead run dry.
+pub const SEND_DIRECT_SIZE: u64 = 30 * 1024 * 1024;
 
 /// Bytes of an upload from which its space is reserved before the body is received.
 pub const RESERVE_SIZE_MIN: u64 = 1024 * 1024;

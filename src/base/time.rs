@@ -117,10 +117,12 @@ impl Timestamp {
 
     /// Reads the three forms of RFC 9110 section 5.6.7: IMF-fixdate, RFC 850 and asctime.
     pub fn parse_http_date(text: &str) -> Option<Self> {
-        let fields: Vec<&str> = text.split([' ', ',', '-']).filter(|field| !field.is_empty()).collect();
-        match *fields {
-            [_, day, month, year, time, "GMT"] => Self::from_date_fields(year, month, day, time),
-            [_, month, day, time, year] => Self::from_date_fields(year, month, day, time),
+        // botocore signs a `Date` of its caller as `… -0000`, e-mail's way to write UTC (RFC 5322 section 3.3).
+        let date = [" GMT", " -0000", " +0000"].iter().find_map(|zone| text.strip_suffix(zone));
+        let fields: Vec<&str> = date.unwrap_or(text).split([' ', ',', '-']).filter(|field| !field.is_empty()).collect();
+        match (date, &*fields) {
+            (Some(_), [_, day, month, year, time]) => Self::from_date_fields(year, month, day, time),
+            (None, [_, month, day, time, year]) => Self::from_date_fields(year, month, day, time),
             _ => None,
         }
     }
@@ -186,7 +188,8 @@ mod tests {
     #[test]
     fn the_forms_of_rfc_9110_name_one_instant() {
         let expected = Timestamp::from_seconds(784_111_777);
-        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+        let forms = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
+        for text in forms.into_iter().chain(["Sun, 06 Nov 1994 08:49:37 -0000"]) {
             assert_eq!(Timestamp::parse_http_date(text), Some(expected), "{text}");
         }
         assert_eq!(expected.http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");

@@ -26,7 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    Serve(serve::Arguments),
+    // Boxed: it has an option for every setting.
+    Serve(Box<serve::Arguments>),
     Key(key::Arguments),
 }
 

@@ -47,6 +47,10 @@ pub struct Config {
     pub total_timeout: Duration,
     /// Bytes a second; 0 lets any rate pass that does not stall.
     pub minimum_rate: u64,
+    /// Bytes of one PUT and of one part, at most.
+    pub put_size_max: u64,
+    /// Bytes of a request's XML document, at most.
+    pub xml_size_max: u64,
     pub connections_per_core_max: usize,
     pub root: RootSource,
     /// `SLUICE_*` variables that name no option: said once at start, because a mistyped one silently has no effect.

@@ -108,6 +108,17 @@ pub struct Options {
     #[serde(deserialize_with = "scalar")]
     pub minimum_rate: Option<Text>,
 
+    /// Bytes of one PUT and of one part, at most [default: 5GiB].
+    #[arg(long, value_name = "SIZE")]
+    #[serde(deserialize_with = "scalar")]
+    pub put_size_max: Option<Text>,
+
+    /// Bytes of a request's XML document, at most; none is taken beyond 2 MiB, or 4 MiB for CompleteMultipartUpload
+    /// [default: 4MiB].
+    #[arg(long, value_name = "SIZE")]
+    #[serde(deserialize_with = "scalar")]
+    pub xml_size_max: Option<Text>,
+
     /// Connections that one core serves at a time [default: 16384].
     #[arg(long, value_name = "COUNT")]
     #[serde(deserialize_with = "scalar")]

@@ -126,6 +126,8 @@ impl Layers {
             body_stall_timeout: value!(self, body_stall_timeout, values::timeout, seconds(limits::BODY_STALL_TIMEOUT_DEFAULT_S))?,
             total_timeout: value!(self, total_timeout, values::timeout, seconds(limits::TOTAL_TIMEOUT_DEFAULT_S))?,
             minimum_rate: value!(self, minimum_rate, values::size, limits::MINIMUM_RATE_DEFAULT)?,
+            put_size_max: value!(self, put_size_max, values::size, limits::PUT_SIZE_MAX)?,
+            xml_size_max: value!(self, xml_size_max, values::size, limits::XML_COMPLETE_SIZE_MAX as u64)?,
             connections_per_core_max: value!(
                 self,
                 connections_per_core_max,
@@ -355,7 +357,7 @@ mod tests {
         const FILE: &str = "directory = '/d'\nlisten = ['https://127.0.0.1:1']\ncores = '1'\nconfig_dir = '/c'\n\
             tls_cert = 'c.pem'\ntls_key = ['k.pem']\ndomain = 'x.org'\ndurability = 'strict'\nread_mode = 'direct'\n\
             region = 'r'\nbuffer_memory = '1G'\ndrain_timeout = 1\nlog_level = 'debug'\nlog_requests = true\n\
-            head_timeout = '2s'\nidle_timeout = '3s'\nbody_stall_timeout = '4s'\ntotal_timeout = '5s'\nminimum_rate = 6\n\
+            head_timeout = '2s'\nidle_timeout = '3s'\nbody_stall_timeout = '4s'\ntotal_timeout = '5s'\nminimum_rate = 6\nput_size_max = '7GiB'\nxml_size_max = 8\n\
             connections_per_core_max = 7\nroot_access_key_file = '/a'\nroot_secret_key_file = '/s'";
         let options = Options::from_toml(FILE).expect("valid TOML");
         let file = Layers { file: toml(FILE), ..Layers::default() };
@@ -370,6 +372,7 @@ mod tests {
             assert_eq!(config.domains, ["x.org"]);
             assert_eq!((config.durability, config.read_mode), (Durability::Strict, ReadMode::Direct));
             assert_eq!((config.buffer_memory, config.minimum_rate), (1 << 30, 6));
+            assert_eq!((config.put_size_max, config.xml_size_max), (7 << 30, 8));
             assert_eq!((config.log_level, config.log_requests), (LogLevel::Debug, true));
             let timeouts =
                 [config.drain_timeout, config.head_timeout, config.idle_timeout, config.body_stall_timeout, config.total_timeout];

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::slots::Slots;
 use crate::config::ReadMode;
 use crate::io::{DirectFile, blocking};
-use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, SEND_QUANTUM_SIZE, STALL_DURATION};
+use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, SEND_DIRECT_SIZE, SEND_QUANTUM_SIZE, STALL_DURATION};
 use crate::mem::{Arena, Block};
 use crate::net::{Exchange, SendError, Stall};
 use crate::sys;
@@ -52,11 +52,11 @@ pub async fn send_file(exchange: &mut Exchange, arena: &Arena, plan: SendPlan<'_
             break Ok(());
         }
         let quantum_end = end.min(offset - offset % SEND_QUANTUM_SIZE + SEND_QUANTUM_SIZE);
-        let from_cache = sender.exchange.sends_files() && sender.is_cached(mode, offset, quantum_end).await;
-        let step = match from_cache {
-            true => sender.send_cached(&mut offset, quantum_end).await,
-            // With nothing cached, go on reading ahead to the end in direct mode, else to where the cache is asked again.
-            false => sender.send_blocks(&mut offset, if mode == ReadMode::Direct { end } else { quantum_end }).await,
+        let step = match sender.look_at_cache(mode, offset, quantum_end).await {
+            Cache::All => sender.send_cached(&mut offset, quantum_end).await,
+            Cache::Some => sender.send_blocks(&mut offset, quantum_end).await,
+            Cache::None => sender.send_blocks(&mut offset, end.min(quantum_end + SEND_DIRECT_SIZE)).await,
+            Cache::Unused => sender.send_blocks(&mut offset, end).await,
         };
         if let Err(error) = step {
             break Err(error);
@@ -76,31 +76,42 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Whether a range can leave from the page cache without blocking the core.
-    async fn is_cached(&self, mode: ReadMode, start: u64, end: u64) -> bool {
-        if mode == ReadMode::Direct {
-            return false;
+    /// How much of a range can leave from the page cache without blocking the core.
+    async fn look_at_cache(&self, mode: ReadMode, start: u64, end: u64) -> Cache {
+        if mode == ReadMode::Direct || !self.exchange.sends_files() {
+            return Cache::Unused;
         }
         // cachestat(2) is Linux 6.5; before that, or where it is filtered, nothing says what is cached without touching it.
-        let cached = sys::file::cache_stat(self.file, start, end - start).ok().flatten().map(|stat| stat.cached);
+        let cached = cached_pages(self.file, start, end);
         let pages = end.div_ceil(PAGE_SIZE) - start / PAGE_SIZE;
-        match (mode, cached) {
-            (_, Some(cached)) if cached >= pages => true,
-            (ReadMode::Cached, _) => self.fill_cache(start, end).await,
-            _ => false,
+        let wants_filling = match (mode, cached) {
+            (_, Some(cached)) if cached >= pages => return Cache::All,
+            (ReadMode::Cached, _) => true,
+            // Warm, with holes where the kernel reclaimed: a buffered reader would have kept it warm.
+            (_, Some(cached)) => cached >= pages / 2,
+            (_, None) => false,
+        };
+        match (wants_filling, cached) {
+            (true, _) if self.fill_cache(start, end).await => Cache::All,
+            (_, Some(0) | None) => Cache::None,
+            _ => Cache::Some,
         }
     }
 
-    /// Reads a range into the page cache on a helper.
+    /// Reads what is missing of a range into the page cache, on a helper.
     async fn fill_cache(&self, start: u64, end: u64) -> bool {
         let Ok(file) = self.file.try_clone() else { return false };
-        blocking(move || {
-            let mut page = [0; PAGE_SIZE as usize];
-            let _ = rustix::fs::fadvise(&file, start, std::num::NonZeroU64::new(end - start), rustix::fs::Advice::WillNeed);
-            (start..end).step_by(PAGE_SIZE as usize).all(|at| sys::file::read_at(&file, &mut page[..1], at).is_ok())
-        })
-        .await
-        .unwrap_or(false)
+        let filled = blocking(move || {
+            let mut holes = Vec::new();
+            find_holes(&file, start, end, &mut holes);
+            for (start, end) in &holes {
+                let length = std::num::NonZeroU64::new(end - start);
+                let _ = rustix::fs::fadvise(&file, *start, length, rustix::fs::Advice::WillNeed);
+            }
+            let mut bytes = vec![0; HOLE_SIZE as usize];
+            holes.iter().all(|(start, end)| sys::file::read_full_at(&file, &mut bytes[..(end - start) as usize], *start).is_ok())
+        });
+        filled.await.unwrap_or(false)
     }
 
     async fn send_cached(&mut self, offset: &mut u64, end: u64) -> Result<(), Reading> {
@@ -109,9 +120,13 @@ impl Sender<'_> {
                 return Err(Reading::Changed);
             }
             let count = usize::try_from(end - *offset).unwrap_or(usize::MAX);
-            match self.exchange.send_file_some(self.file.as_fd(), offset, count).await.map_err(Reading::Client)? {
-                0 => return Err(Reading::Changed),
-                _ => continue,
+            if self.exchange.send_file_some(self.file.as_fd(), offset, count).await.map_err(Reading::Client)? == 0 {
+                return Err(Reading::Changed);
+            }
+            // A short count: the socket is full. Asking again at once would send crumbs, each as dear as a megabyte; the poll
+            // is answered when a good part of the buffer is free. Without a short count it is the other connections' turn.
+            if *offset < self.end {
+                self.exchange.wait_writable(Stall::Ignore).await.map_err(Reading::Client)?;
             }
         }
         Ok(())
@@ -173,6 +188,10 @@ impl Sender<'_> {
             let sent = self.exchange.send_some(bytes, more, Stall::After(STALL_DURATION)).await?;
             bytes = &bytes[sent..];
             *offset += sent as u64;
+            // As in `send_cached`.
+            if !bytes.is_empty() {
+                self.exchange.wait_writable(Stall::After(STALL_DURATION)).await?;
+            }
         }
         Ok(())
     }
@@ -208,9 +227,42 @@ impl Sender<'_> {
     }
 }
 
+/// What the page cache has of a range.
+enum Cache {
+    /// All of it.
+    All,
+    /// Too little.
+    Some,
+    /// Nothing, or nobody can say.
+    None,
+    /// It is not to be asked.
+    Unused,
+}
+
 const PAGE_SIZE: u64 = 4096;
+/// Bytes of a hole in the page cache below which it is not looked at more closely.
+const HOLE_SIZE: u64 = 64 * 1024;
 /// Bytes read at once where O_DIRECT is refused.
 const COPY_SIZE: u64 = 256 * 1024;
+
+fn cached_pages(file: &OwnedFd, start: u64, end: u64) -> Option<u64> {
+    sys::file::cache_stat(file, start, end - start).ok().flatten().map(|stat| stat.cached)
+}
+
+/// Halves a range until the pieces that are not wholly cached are small: a call for each step is far cheaper than reading, or
+/// touching, what is there.
+fn find_holes(file: &OwnedFd, start: u64, end: u64, holes: &mut Vec<(u64, u64)>) {
+    let pages = end.div_ceil(PAGE_SIZE) - start / PAGE_SIZE;
+    if cached_pages(file, start, end).is_some_and(|cached| cached >= pages) {
+        return;
+    }
+    if end - start <= HOLE_SIZE {
+        return holes.push((start, end));
+    }
+    let middle = (start + (end - start) / 2).next_multiple_of(PAGE_SIZE);
+    find_holes(file, start, middle, holes);
+    find_holes(file, middle, end, holes);
+}
 
 async fn read_block(file: Rc<DirectFile>, block: Block, size: usize, offset: u64) -> (std::io::Result<usize>, Block) {
     file.read(block, size, offset).await

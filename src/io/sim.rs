@@ -36,6 +36,12 @@ pub struct Wire {
     death: Death,
     /// The server receives at most this many bytes at once.
     segment_size: usize,
+    /// Bytes of the first segment, whatever the others have: a head that comes alone, before a body that waits to be invited.
+    first_segment_size: Cell<Option<usize>>,
+    /// Each receive finds nothing at first, so that the server waits for it.
+    is_slow: Cell<bool>,
+    /// What the next receive does on a slow wire.
+    arrives_later: Cell<bool>,
     server_closed: Cell<bool>,
 }
 
@@ -49,8 +55,23 @@ impl Wire {
             dies_at,
             death,
             segment_size,
+            first_segment_size: Cell::new(None),
+            is_slow: Cell::new(false),
+            arrives_later: Cell::new(false),
             server_closed: Cell::new(false),
         })
+    }
+
+    /// The first segment has exactly `first_segment_size` bytes, and each one is waited for.
+    pub fn slow(self: &Rc<Self>, first_segment_size: usize) {
+        self.first_segment_size.set(Some(first_segment_size));
+        self.is_slow.set(true);
+        self.arrives_later.set(true);
+    }
+
+    /// Whether the server has received everything that the client sent.
+    pub fn is_received(&self) -> bool {
+        self.to_server.borrow().is_empty()
     }
 
     /// The server's end.
@@ -78,8 +99,12 @@ impl End {
                 Death::Reset => Err(io::ErrorKind::ConnectionReset.into()),
             };
         }
+        if self.wire.is_slow.get() && self.wire.arrives_later.replace(!self.wire.arrives_later.get()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let mut queue = self.wire.to_server.borrow_mut();
-        let count = into.len().min(queue.len()).min(self.wire.segment_size);
+        let segment_size = self.wire.first_segment_size.take().unwrap_or(self.wire.segment_size);
+        let count = into.len().min(queue.len()).min(segment_size);
         if count == 0 {
             // The client waits for its answer; a server that waits for more waits for the client's end.
             return if self.wire.server_closed.get() { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };

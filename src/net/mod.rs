@@ -14,6 +14,8 @@ mod watch;
 
 pub use certificates::{CertificateError, FileProblem, TlsSettings};
 pub use exchange::{Arrival, Exchange, ReceiveError, ReceivedHead, SendError, Stall};
+#[cfg(test)]
+pub use serve::simulate;
 pub use serve::{After, Listening, Timeouts, serve};
 pub use transport::Transport;
 pub use watch::Watchers;

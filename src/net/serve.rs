@@ -107,6 +107,18 @@ fn prepare(socket: OwnedFd, tls: Option<&TlsSettings>) -> io::Result<Transport> 
     }
 }
 
+/// One connection over the simulated network, from its first byte to its end: for the tests of rooms above.
+#[cfg(test)]
+pub async fn simulate<S>(end: crate::io::sim::End, service: Rc<S>)
+where
+    S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
+{
+    const LONG: Duration = Duration::from_secs(60);
+    let timeouts = Timeouts { head: LONG, idle: LONG, body_stall: LONG, total: LONG, rate_min: 0 };
+    let transport = Transport::Plain(Socket::Sim(end));
+    connection(transport, None, Watchers::default().enter(), Arc::new(timeouts), service).await;
+}
+
 /// One connection's life. Its idle state holds the socket and its place among the watched, nothing else: everything that a
 /// request needs lives in the box of its exchange.
 pub(super) async fn connection<S>(

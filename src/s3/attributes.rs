@@ -6,6 +6,7 @@ use super::error::S3Error;
 use super::list::count;
 use super::{get, metadata};
 use crate::limits::LIST_PAGE_MAX;
+use crate::store::record::Record;
 use crate::xml::{self, Checksums, ObjectPart, ObjectParts};
 
 /// `GET /bucket/key?attributes`: what `x-amz-object-attributes` asks for.
@@ -29,10 +30,14 @@ pub(super) async fn get_object_attributes(context: &Context<'_>) -> Result<Reply
         None => count(context, "max-parts", LIST_PAGE_MAX)?,
     };
     let numbers = (marker.saturating_add(1)..=part_count).take(max_parts);
-    let parts: Vec<ObjectPart<'_>> = numbers
-        .filter_map(|part_number| {
-            let (_, size) = record?.part(part_number)?;
-            Some(ObjectPart { part_number, size, checksums: Checksums { values: &[], checksum_type: None } })
+    let page: Vec<PagePart> = numbers.filter_map(|number| PagePart::of(record?, number)).collect();
+    let shown: Vec<Option<(&str, &str)>> = page.iter().map(PagePart::checksum).collect();
+    let entries = page.iter().zip(&shown);
+    let parts: Vec<ObjectPart<'_>> = entries
+        .map(|(part, checksum)| ObjectPart {
+            part_number: part.number,
+            size: part.size,
+            checksums: Checksums { values: checksum.as_slice(), checksum_type: None },
         })
         .collect();
     let last = parts.last().map(|part| part.part_number);
@@ -55,6 +60,25 @@ pub(super) async fn get_object_attributes(context: &Context<'_>) -> Result<Reply
     let mut answer = Answer::xml(200, out);
     answer.header("Last-Modified", metadata::last_modified(&state).http_date().as_bytes());
     Ok(answer.into())
+}
+
+/// A part on the page.
+struct PagePart {
+    number: u32,
+    size: u64,
+    checksum: Option<(&'static str, String)>,
+}
+
+impl PagePart {
+    fn of(record: &Record, number: u32) -> Option<Self> {
+        let (_, size) = record.part(number)?;
+        let checksum = metadata::part_checksum(record, number).map(|value| (value.algorithm().name(), value.to_string()));
+        Some(Self { number, size, checksum })
+    }
+
+    fn checksum(&self) -> Option<(&str, &str)> {
+        self.checksum.as_ref().map(|(name, text)| (*name, text.as_str()))
+    }
 }
 
 fn wanted<'a>(context: &'a Context<'_>) -> Result<Vec<&'a str>, S3Error> {

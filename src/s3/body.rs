@@ -94,6 +94,7 @@ impl Body {
 
 /// Receives a request's document of at most `size_max` bytes.
 pub(super) async fn document(exchange: &mut Exchange, context: &mut Context<'_>, size_max: usize) -> Result<Vec<u8>, S3Error> {
+    let size_max = size_max.min(context.bounds.xml_size_max);
     let body = Body::of_document(context)?;
     if body.size.is_some_and(|size| size > size_max as u64) {
         return Err(S3Error::new(Code::MaxMessageLengthExceeded));
@@ -107,6 +108,7 @@ pub(super) async fn document_without_checksum(
     context: &mut Context<'_>,
     size_max: usize,
 ) -> Result<Vec<u8>, S3Error> {
+    let size_max = size_max.min(context.bounds.xml_size_max);
     let mut body = Body::plan_with(context, |_, _| Ok(Expectation::default()))?;
     if body.size.is_some_and(|size| size > size_max as u64) {
         return Err(S3Error::new(Code::MaxMessageLengthExceeded));

@@ -13,6 +13,8 @@ use crate::http::Request;
 /// What a verb knows of its request.
 pub(super) struct Context<'a> {
     pub(super) core: &'a Core,
+    /// What the operator allows.
+    pub(super) bounds: Bounds,
     /// Who owns what is made here.
     pub(super) owner: &'a Principal,
     pub(super) request: Request<'a>,
@@ -20,6 +22,13 @@ pub(super) struct Context<'a> {
     pub(super) address: &'a Address,
     pub(super) route: &'static Route,
     pub(super) payload: auth::Payload,
+}
+
+/// Sizes that the operator may set.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) put_size_max: u64,
+    pub(super) xml_size_max: usize,
 }
 
 /// The decoded query.

@@ -49,10 +49,11 @@ pub(super) async fn delete_objects(exchange: &mut Exchange, mut context: Context
         return Err(S3Error::invalid_request("Missing required header for this request: Content-MD5 OR x-amz-checksum-*"));
     }
     let body = Body::of_document(&mut context)?;
-    if body.size.is_some_and(|size| size > XML_SIZE_MAX as u64) {
+    let size_max = XML_SIZE_MAX.min(context.bounds.xml_size_max);
+    if body.size.is_some_and(|size| size > size_max as u64) {
         return Err(S3Error::new(Code::MaxMessageLengthExceeded));
     }
-    let document = body.receive(exchange, XML_SIZE_MAX).await?.bytes;
+    let document = body.receive(exchange, size_max).await?.bytes;
     exchange.finish_body();
     let request = xml::parse_delete(&document)?;
     let settings = context.core.settings.clone();
@@ -121,7 +122,9 @@ impl Preconditions {
         }
         let this = self.clone();
         Some(Box::new(move |now: Option<&State>| {
-            let Some(state) = now else { return false };
+            // S3 says NoSuchKey to an ETag's match on nothing, while what is gone has no wrong size and no wrong date (204,
+            // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html).
+            let Some(state) = now else { return this.if_match.is_none() };
             this.size.is_none_or(|size| size == state.size)
                 && this.last_modified_s.is_none_or(|seconds| seconds == metadata::last_modified(state).seconds)
                 && this

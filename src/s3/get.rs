@@ -22,6 +22,8 @@ struct Part {
     start: u64,
     length: u64,
     status: u16,
+    /// It was asked for as this part of the object.
+    number: Option<u32>,
 }
 
 /// `GET /bucket/key`.
@@ -67,7 +69,7 @@ fn describe(context: &Context<'_>, state: &State) -> Result<(Answer, Part), S3Er
         Outcome::NotModified => {
             let mut answer = Answer::empty(304);
             metadata::write_headers(&mut answer, context, state, &etag);
-            return Ok((answer, Part { start: 0, length: 0, status: 304 }));
+            return Ok((answer, Part { start: 0, length: 0, status: 304, number: None }));
         }
         Outcome::PreconditionFailed => return Err(S3Error::new(Code::PreconditionFailed)),
     }
@@ -80,13 +82,17 @@ fn describe(context: &Context<'_>, state: &State) -> Result<(Answer, Part), S3Er
         answer.header("Content-Range", format!("bytes {}-{end}/{}", part.start, state.size).as_bytes());
     }
     if let Some(record) = &state.record {
-        if context.query.value("partNumber").is_some() && record.parts > 0 {
+        if part.number.is_some() && record.parts > 0 {
             answer.header("x-amz-mp-parts-count", record.parts.to_string().as_bytes());
         }
         let wanted = context.header("x-amz-checksum-mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("ENABLED"));
-        // A checksum speaks of the whole object.
-        if wanted && part.length == state.size {
-            metadata::write_checksum(&mut answer, record);
+        match part.number.filter(|number| record.part_checksum(*number).is_some()) {
+            // A part's own checksum is to be had by its number
+            // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
+            Some(number) if wanted => metadata::write_part_checksum(&mut answer, record, number),
+            // Any other speaks of the whole object.
+            None if wanted && part.length == state.size => metadata::write_checksum(&mut answer, record),
+            _ => {}
         }
     }
     Ok((answer, part))
@@ -110,8 +116,8 @@ fn select(context: &Context<'_>, state: &State) -> Result<Part, S3Error> {
     }
     let range = context.request.header("range").filter(|_| if_range_holds(context, state));
     match http::select(range, size) {
-        Range::Whole => Ok(Part { start: 0, length: size, status: 200 }),
-        Range::Bytes { start, end_inclusive } => Ok(Part { start, length: end_inclusive - start + 1, status: 206 }),
+        Range::Whole => Ok(Part { start: 0, length: size, status: 200, number: None }),
+        Range::Bytes { start, end_inclusive } => Ok(Part { start, length: end_inclusive - start + 1, status: 206, number: None }),
         Range::Unsatisfiable => Err(S3Error::invalid_range(range.unwrap_or_default(), size)),
     }
 }
@@ -132,11 +138,12 @@ fn select_part(text: &str, state: &State) -> Result<Part, S3Error> {
     let part = state.record.as_ref().and_then(|record| record.part(number));
     match part {
         Some((start, length)) if start + length <= state.size => {
-            Ok(Part { start, length, status: if length == 0 { 200 } else { 206 } })
+            Ok(Part { start, length, status: if length == 0 { 200 } else { 206 }, number: Some(number) })
         }
         Some(_) => Err(invalid()),
         None if number == 1 && state.record.as_ref().is_none_or(|record| record.parts == 0) => {
-            Ok(Part { start: 0, length: state.size, status: if state.size == 0 { 200 } else { 206 } })
+            let status = if state.size == 0 { 200 } else { 206 };
+            Ok(Part { start: 0, length: state.size, status, number: Some(number) })
         }
         None => Err(invalid()),
     }

@@ -63,8 +63,12 @@ fn strip_prefix_ignoring_case<'a>(name: &'a str, prefix: &str) -> Option<&'a str
     head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// `aws-chunked` is how the body travels, not what it is; `gzip,aws-chunked` is `gzip`.
+/// `aws-chunked` is how the body travels, not what it is; `gzip,aws-chunked` is `gzip`. A value without it stays as it came.
 fn without_aws_chunked(value: &[u8]) -> Option<Vec<u8>> {
+    let is_aws_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked");
+    if !value.is_empty() && !value.split(|byte| *byte == b',').any(is_aws_chunked) {
+        return Some(value.to_vec());
+    }
     let kept: Vec<&[u8]> = value
         .split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
@@ -205,9 +209,25 @@ pub(super) fn write_headers(answer: &mut Answer, context: &Context<'_>, state: &
     }
 }
 
+/// The checksum of part `number`.
+pub(super) fn part_checksum(record: &Record, number: u32) -> Option<Value> {
+    Value::from_bytes(algorithm_of(record.checksum?.algorithm), record.part_checksum(number)?)
+}
+
 /// The checksum headers, for a client that asked with `x-amz-checksum-mode: ENABLED`.
 pub(super) fn write_checksum(answer: &mut Answer, record: &Record) {
     let (Some(kept), Some(checksum)) = (&record.checksum, checksum_of(record)) else { return };
-    answer.header(algorithm_of(kept.algorithm).header(), checksum.to_string().as_bytes());
+    write_checksum_of(answer, kept, &checksum.to_string());
+}
+
+/// The same for one part, whose value goes with the type of the object's.
+pub(super) fn write_part_checksum(answer: &mut Answer, record: &Record, number: u32) {
+    if let (Some(kept), Some(value)) = (&record.checksum, part_checksum(record, number)) {
+        write_checksum_of(answer, kept, &value.to_string());
+    }
+}
+
+fn write_checksum_of(answer: &mut Answer, kept: &record::Checksum, value: &str) {
+    answer.header(algorithm_of(kept.algorithm).header(), value.as_bytes());
     answer.header("x-amz-checksum-type", kind_of(kept.kind).name().as_bytes());
 }

@@ -12,6 +12,8 @@ mod bucket;
 mod complete;
 mod context;
 mod copy;
+#[cfg(test)]
+mod death_tests;
 mod delete;
 pub mod error;
 mod get;
@@ -23,6 +25,8 @@ pub mod operation;
 mod put;
 mod refusal;
 pub mod request_headers;
+#[cfg(feature = "seams")]
+mod seams;
 mod service;
 mod slow;
 pub mod unconfigured;

@@ -13,7 +13,7 @@ use crate::digest::checksum::{Kind, Value};
 use crate::digest::{Algorithm, ETag};
 use crate::flow::{self, Digests, Target};
 use crate::io::{DirectFile, blocking};
-use crate::limits::{LIST_PAGE_MAX, PART_NUMBER_MAX, PUT_SIZE_MAX, SMALL_OBJECT_SIZE_MAX};
+use crate::limits::{LIST_PAGE_MAX, PART_NUMBER_MAX, SMALL_OBJECT_SIZE_MAX};
 use crate::net::Exchange;
 use crate::store::multipart::{self, NewUpload, PartTarget, StoredPart, UploadName, UploadsQuery};
 use crate::xml::{self, Checksums, PartEntry, UploadEntry};
@@ -69,8 +69,9 @@ fn announced(context: &Context<'_>) -> Result<Option<(Algorithm, Kind)>, S3Error
 pub(super) async fn upload_part(exchange: &mut Exchange, mut context: Context<'_>) -> Result<Reply, S3Error> {
     let (number, id) = (part_number(&context)?, upload_id(&context)?.to_owned());
     let mut body = Body::of_object(&mut context)?;
-    if let Some(size) = body.size.filter(|size| *size > PUT_SIZE_MAX) {
-        return Err(S3Error::too_large(size, PUT_SIZE_MAX));
+    let size_max = context.bounds.put_size_max;
+    if let Some(size) = body.size.filter(|size| *size > size_max) {
+        return Err(S3Error::too_large(size, size_max));
     }
     let direct = body.size.is_none_or(|size| size > SMALL_OBJECT_SIZE_MAX as u64);
     let (settings, size) = (context.core.settings.clone(), body.size);
@@ -123,7 +124,12 @@ async fn receive_large(
     let out_of_descriptors = |_| S3Error::new(Code::SlowDown);
     let file = Rc::new(DirectFile::new(target.file.try_clone().map_err(out_of_descriptors)?).map_err(out_of_descriptors)?);
     let is_closed = || target.is_closed();
-    let place = Target { file: file.clone(), offset: target.offset, size_max: target.size_max, is_closed: &is_closed };
+    let place = Target {
+        file: file.clone(),
+        offset: target.offset,
+        size_max: target.size_max.min(context.bounds.put_size_max),
+        is_closed: &is_closed,
+    };
     let received = flow::receive_into_file(exchange, &context.core.arena, body.decoder, body.payload, place).await;
     close(file).await?;
     let received = received.map_err(|error| match error {

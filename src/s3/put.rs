@@ -10,7 +10,7 @@ use super::{metadata, refusal};
 use crate::flow::{self, Digests, Target};
 use crate::http::conditional;
 use crate::io::{DirectFile, blocking};
-use crate::limits::{PUT_SIZE_MAX, SMALL_OBJECT_SIZE_MAX};
+use crate::limits::SMALL_OBJECT_SIZE_MAX;
 use crate::net::Exchange;
 use crate::store::barrier::Ticket;
 use crate::store::commit::{self, Condition, Published, Upload};
@@ -24,8 +24,9 @@ pub(super) async fn put_object(exchange: &mut Exchange, mut context: Context<'_>
     let record = metadata::record_of(&context)?;
     let condition = condition(&context)?;
     let mut body = Body::of_object(&mut context)?;
-    if let Some(size) = body.size.filter(|size| *size > PUT_SIZE_MAX) {
-        return Err(S3Error::too_large(size, PUT_SIZE_MAX));
+    let size_max = context.bounds.put_size_max;
+    if let Some(size) = body.size.filter(|size| *size > size_max) {
+        return Err(S3Error::too_large(size, size_max));
     }
     if context.request.expects_continue() {
         check_early(&context, condition.as_ref()).await?;
@@ -112,7 +113,7 @@ async fn put_large(
             .map_err(|_| S3Error::new(Code::SlowDown))?,
     );
     body.invite(exchange).await?;
-    let target = Target { file: file.clone(), offset: 0, size_max: PUT_SIZE_MAX, is_closed: &|| false };
+    let target = Target { file: file.clone(), offset: 0, size_max: context.bounds.put_size_max, is_closed: &|| false };
     let received = flow::receive_into_file(exchange, &context.core.arena, body.decoder, body.payload, target).await;
     close(file).await?;
     let received = received?;

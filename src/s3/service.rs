@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::address::{self, Address};
 use super::answer::{Answer, HOST_ID, Reply};
-use super::context::{Context, Query};
+use super::context::{Bounds, Context, Query};
 use super::error::{Code, S3Error};
 use super::operation::{self, Level, Operation, Route};
 use super::{attributes, body, bucket, complete, copy, delete, get, health, list, multipart, put, request_headers, unconfigured};
@@ -44,6 +44,10 @@ pub struct Live {
     pub domains: Vec<String>,
     /// Whether each request gets a line in the log.
     pub log_requests: bool,
+    /// Bytes of one PUT and of one part, at most.
+    pub put_size_max: u64,
+    /// Bytes of a request's document, at most; each kind of document has its own bound besides.
+    pub xml_size_max: usize,
 }
 
 /// What the requests of one core share.
@@ -162,11 +166,15 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     request_headers::check(route.operation, account, request.headers())?;
     request_headers::check_query(route.operation, account, query.pairs())?;
     let owner = live.credentials.principal();
-    let context = Context { owner, core, request, query: &query, address: &address, route, payload: authenticated.payload };
+    let bounds = Bounds { put_size_max: live.put_size_max, xml_size_max: live.xml_size_max };
+    let context =
+        Context { bounds, owner, core, request, query: &query, address: &address, route, payload: authenticated.payload };
     dispatch(exchange, context, request_id).await
 }
 
 async fn dispatch(exchange: &mut Exchange, context: Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
+    #[cfg(feature = "seams")]
+    super::seams::panic_if_asked(&context).await?;
     match context.route.operation {
         Operation::ListBuckets => bucket::list(&context).await,
         Operation::CreateBucket => bucket::create(exchange, context).await,

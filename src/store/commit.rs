@@ -112,6 +112,10 @@ fn finish_data(volume: &Volume, staged: &Staged, size: u64, tail: Option<(u64, V
     if stat.size != size {
         sys::space::truncate(&staged.file, size)?;
     }
+    #[cfg(feature = "seams")]
+    if super::seams::mutant() == super::seams::Mutant::Dirty {
+        return Ok(());
+    }
     match volume.sync() {
         Sync::Barrier => sys::file::write_back(&staged.file)?,
         Sync::Each | Sync::Never => {}
@@ -215,7 +219,11 @@ pub(super) fn publish(
             false => publish_name(volume, place, staged, replaces)?,
         };
         match attempt {
-            Attempt::Done => return Ok(()),
+            Attempt::Done => {
+                #[cfg(feature = "seams")]
+                super::seams::note_published(&staged.file);
+                return Ok(());
+            }
             Attempt::Again => {}
             Attempt::Convert(path) => {
                 // Both keys' locks, in their common order, so ours is let go of first.

@@ -25,6 +25,8 @@ pub struct Content {
     pub parts: u32,
     /// Sizes of the parts.
     pub part_sizes: Vec<PartRun>,
+    /// Their checksums.
+    pub part_checksums: Vec<u8>,
     /// The checksum.
     pub checksum: Option<record::Checksum>,
     /// Further ones.
@@ -35,7 +37,8 @@ impl Content {
     /// Into the record of the copy. The upload that made the source is not taken over: a repeated Complete of it must not be
     /// answered by the copy.
     pub fn record_into(self, record: &mut Record) {
-        (record.etag, record.parts, record.part_sizes) = (self.etag, self.parts, self.part_sizes);
+        (record.etag, record.parts) = (self.etag, self.parts);
+        (record.part_sizes, record.part_checksums) = (self.part_sizes, self.part_checksums);
         (record.checksum, record.more_checksums) = (self.checksum, self.more_checksums);
         record.upload = None;
     }
@@ -57,7 +60,8 @@ pub fn copy(source: &Object, staged: &Staged, wanted: Option<Algorithm>, progres
             let ways = Digested { algorithm: wanted, progress, is_closed: &|| false };
             let (md5, value) = ways.range(&staged.file, 0, &source.file, 0, size)?;
             let checksum = value.and_then(|value| checksum::kept(&Checksum::from(value)));
-            Content { size, etag: md5, parts: 0, part_sizes: Vec::new(), checksum, more_checksums: Vec::new() }
+            let (part_sizes, part_checksums, more_checksums) = (Vec::new(), Vec::new(), Vec::new());
+            Content { size, etag: md5, parts: 0, part_sizes, part_checksums, checksum, more_checksums }
         }
     };
     // An edit in place while we copied: the copy may be a mixture.
@@ -78,6 +82,7 @@ fn known(source: &Object, wanted: Option<Algorithm>) -> Option<Content> {
         etag: record.etag,
         parts: record.parts,
         part_sizes: record.part_sizes.clone(),
+        part_checksums: record.part_checksums.clone(),
         checksum: record.checksum,
         more_checksums: record.more_checksums.clone(),
     })

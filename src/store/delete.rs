@@ -18,11 +18,8 @@ pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Cond
     let guard = volume.locks.lock(bucket, key);
     if let Some(condition) = condition {
         let now = current(volume, bucket, key)?;
-        if now.is_none() {
-            return Err(StoreError::NoObject);
-        }
         if !condition(now.as_ref()) {
-            return Err(StoreError::PreconditionFailed);
+            return Err(if now.is_none() { StoreError::NoObject } else { StoreError::PreconditionFailed });
         }
     }
     let removed = match location.is_directory_object {

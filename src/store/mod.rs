@@ -21,6 +21,8 @@ pub mod locks;
 pub mod multipart;
 pub mod object;
 pub mod record;
+#[cfg(feature = "seams")]
+pub mod seams;
 pub mod stage;
 mod sweep;
 mod tree;

@@ -257,6 +257,8 @@ pub struct Record {
     pub upload: Option<[u8; 16]>,
     /// Sizes of the parts of a multipart object, in order: for `?partNumber=N`.
     pub part_sizes: Vec<PartRun>,
+    /// Values of the parts' checksums one after the other, of the algorithm of `checksum`; empty when they had none.
+    pub part_checksums: Vec<u8>,
 }
 
 /// The bytes of a record, ready for fsetxattr.
@@ -301,6 +303,7 @@ impl Record {
             user_metadata: Vec::new(),
             upload: None,
             part_sizes: Vec::new(),
+            part_checksums: Vec::new(),
         }
     }
 
@@ -360,6 +363,12 @@ impl Record {
         None
     }
 
+    /// The checksum of part `number`, of the algorithm of `checksum`.
+    pub fn part_checksum(&self, number: u32) -> Option<&[u8]> {
+        let size = self.checksum?.algorithm.size();
+        self.part_checksums.chunks_exact(size).nth(usize::try_from(number.checked_sub(1)?).ok()?)
+    }
+
     /// The runs of `sizes`.
     pub fn runs_of(sizes: impl IntoIterator<Item = u64>) -> Vec<PartRun> {
         let mut runs: Vec<PartRun> = Vec::new();
@@ -414,6 +423,9 @@ impl Record {
                 runs.number(run.size);
             }
             writer.field(Tag::PartSizes, &runs.bytes);
+        }
+        if !self.part_checksums.is_empty() {
+            writer.field(Tag::PartChecksums, &self.part_checksums);
         }
         (writer.bytes.len() > 1).then_some(writer.bytes)
     }
@@ -480,6 +492,7 @@ impl Record {
                     self.part_sizes.push(PartRun { count, size: runs.number()? });
                 }
             }
+            Tag::PartChecksums => self.part_checksums = value.to_vec(),
         }
         Ok(())
     }
@@ -508,6 +521,7 @@ enum Tag {
     MoreChecksum = 10,
     Upload = 11,
     PartSizes = 12,
+    PartChecksums = 13,
 }
 
 impl Tag {
@@ -525,6 +539,7 @@ impl Tag {
             10 => Self::MoreChecksum,
             11 => Self::Upload,
             12 => Self::PartSizes,
+            13 => Self::PartChecksums,
             _ => return Err(RecordError::Field),
         })
     }
@@ -667,7 +682,8 @@ mod tests {
         let headers = (option::of(content_type()), header(), header(), header(), header(), header(), header());
         let metadata = vec((vec(any::<u8>(), 0..140), vec(any::<u8>(), 0..300)), 0..5);
         let runs = vec((any::<u32>(), any::<u64>()).prop_map(|(count, size)| PartRun { count, size }), 0..4);
-        let rest = (option::of(checksum()), vec(checksum(), 0..3), metadata, option::of(any::<[u8; 16]>()), runs);
+        let of_parts = vec(any::<u8>(), 0..100);
+        let rest = (option::of(checksum()), vec(checksum(), 0..3), metadata, option::of(any::<[u8; 16]>()), runs, of_parts);
         (facts, headers, rest).prop_map(|(facts, headers, rest)| {
             let mut record = Record::new(facts.0, facts.1, facts.2);
             record.parts = facts.3;
@@ -675,7 +691,7 @@ mod tests {
             (record.content_encoding, record.content_language, record.expires) = (headers.3, headers.4, headers.5);
             record.website_redirect_location = headers.6;
             (record.checksum, record.more_checksums, record.user_metadata) = (rest.0, rest.1, rest.2);
-            (record.upload, record.part_sizes) = (rest.3, rest.4);
+            (record.upload, record.part_sizes, record.part_checksums) = (rest.3, rest.4, rest.5);
             record
         })
     }
@@ -759,6 +775,9 @@ mod tests {
         assert!(record.encode().extended.unwrap().len() < 32);
         record.part_sizes = Record::runs_of((0..10_000).map(|part| (5 << 40) + part));
         record.user_metadata = vec![(b"n".to_vec(), vec![b'v'; 2047])];
+        record.checksum = Checksum::new(ChecksumAlgorithm::Sha256, ChecksumKind::Composite, &[1; 32]);
+        record.part_checksums = (0..10_000).flat_map(|part| [(part % 251) as u8; 32]).collect();
+        assert_eq!((record.part_checksum(10_000), record.part_checksum(10_001)), (Some(&[210; 32][..]), None));
         let encoded = record.encode();
         assert!(encoded.extended.as_ref().unwrap().len() < EXTENDED_RECORD_SIZE_MAX);
         assert_eq!(Record::decode(encoded.summary(), encoded.extended.as_deref()).unwrap(), record);

@@ -80,7 +80,8 @@ pub fn stage(volume: &Volume, bucket: &str, path: &[u8], size: Option<u64>, dire
         Staged { file, is_direct: direct, name: Some(name) }
     };
     if let Some(size) = size.filter(|size| *size >= RESERVE_SIZE_MIN) {
-        match sys::space::reserve(&staged.file, 0, size) {
+        // With its length: writes that change a file's size wait for each other on ext4 and XFS, one in flight at a time.
+        match sys::space::extend(&staged.file, 0, size) {
             // Not every filesystem reserves; then a full disk shows at the write.
             Ok(()) | Err(Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(errno.into()),

@@ -105,7 +105,12 @@ impl Volume {
             (Durability::Strict, _) => "strict (each file and directory synced)",
             (Durability::Relaxed, _) => "RELAXED: an acknowledged change may be lost at a power cut",
         };
-        let method = if sync == Sync::Barrier { Method::ChangedDirectory } else { Method::Nothing };
+        let method = match sync {
+            Sync::Barrier => Method::ChangedDirectory,
+            // Over a network fsync answers for itself, and a change costs a round trip.
+            Sync::Each if !facts.is_remote => Method::Alive,
+            Sync::Each | Sync::Never => Method::Nothing,
+        };
         let barrier = Barrier::start(own, method).map_err(|_| VolumeError::Thread)?;
         let volume = Self {
             root,

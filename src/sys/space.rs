@@ -4,12 +4,7 @@ use super::errno::{Errno, Result};
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::FallocateFlags;
 
-/// Reserves blocks beyond the end without changing the size, so that a full disk is found before the first byte.
-pub fn reserve(file: impl AsFd, offset: u64, length: u64) -> Result<()> {
-    allocate(file, FallocateFlags::KEEP_SIZE, offset, length)
-}
-
-/// Reserves blocks and makes the file that long.
+/// Reserves blocks and makes the file that long, so that a full disk is found before the first byte.
 pub fn extend(file: impl AsFd, offset: u64, length: u64) -> Result<()> {
     allocate(file, FallocateFlags::empty(), offset, length)
 }
@@ -72,12 +67,13 @@ mod tests {
     use crate::sys::{Cause, errno, file, stat};
 
     #[test]
-    fn reserve_keeps_the_size_and_copy_copies() {
+    fn extend_makes_room_and_copy_copies() {
         let source = tempfile::tempfile().unwrap();
-        reserve(&source, 0, 65_536).unwrap();
+        extend(&source, 0, 65_536).unwrap();
         let before = stat::of(&source).unwrap();
-        assert_eq!(before.size, 0);
+        assert_eq!(before.size, 65_536);
         assert!(before.blocks >= 128);
+        truncate(&source, 0).unwrap();
         file::write_all_at(&source, &[7; 8192], 0).unwrap();
         let target = tempfile::tempfile().unwrap();
         assert_eq!(copy_range(&target, 1, &source, 0, 8192).unwrap(), 8192);

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import itertools
 import os
 import re
 import signal
@@ -17,8 +20,8 @@ import pytest
 
 from conftest import BUCKET
 from harness.certificates import make_certificates
-from harness.server import ROOT, SECRET_KEY, Server, binary, eventually, free_port
-from harness.sigv4 import Request
+from harness.server import CREDENTIALS, ROOT, SECRET_KEY, Server, binary, eventually, free_port
+from harness.sigv4 import STREAMING, UNSIGNED, Request, streaming_put
 
 HEALTH = ["/health/live", "/health/ready", "/minio/health/live", "/minio/health/ready"]
 
@@ -264,6 +267,50 @@ def test_a_direct_read_and_a_large_put_leave_no_page(data):
         assert resident_pages(data / BUCKET / "big") == 0
 
 
+def test_direct_writes_do_not_depend_on_the_sizes_of_the_socket_reads(data):
+    """Pieces of odd sizes, and chunk lines between the bytes: all but the unaligned end is written O_DIRECT."""
+    with Server(data) as server:
+        if not re.search(r"O_DIRECT.*\bon\b", server.log()):
+            pytest.skip("O_DIRECT is refused by this filesystem")
+        client, body = server.client(), os.urandom(5 * 1024 * 1024)
+        client.create_bucket(BUCKET)
+        plain = client.signed("PUT", f"/{BUCKET}/plain", body, payload_hash=UNSIGNED).encode()
+        with client.connect() as connection:
+            at = 0
+            for size in itertools.cycle([1, 4095, 777, 65_537, 300_001]):
+                connection.send(plain[at : at + size])
+                at += size
+                if at >= len(plain):
+                    break
+            assert connection.response().status == 200
+        assert resident_pages(data / BUCKET / "plain") == 0
+        size = 65_536 - 11
+        chunked = streaming_put(f"/{BUCKET}/chunked", body + b"end", CREDENTIALS, client.host, STREAMING, size)
+        assert client.exchange(chunked).status == 200
+        assert resident_pages(data / BUCKET / "chunked") <= 1
+        assert (data / BUCKET / "chunked").read_bytes() == body + b"end"
+
+
+def test_a_warm_file_with_holes_is_made_warm_again(data):
+    """Reclaim takes single pages out of a warm file. A buffered reader would bring them back, so that it stays warm."""
+    with Server(data) as server:
+        client, body = server.client(), os.urandom(8 * 1024 * 1024)
+        client.create_bucket(BUCKET)
+        path = data / BUCKET / "warm"
+        assert client.put(BUCKET, "warm", body).status == 200
+        assert path.read_bytes() == body
+        whole = resident_pages(path)
+        with path.open("rb") as file:
+            for n in range(100):
+                os.posix_fadvise(file.fileno(), (n * 19 + 5) * 4096, 4096, os.POSIX_FADV_DONTNEED)
+        holes = whole - resident_pages(path)
+        if holes < 50:
+            pytest.skip("this filesystem keeps pages by larger folios")
+        assert client.get(BUCKET, "warm").body == body
+        assert whole - resident_pages(path) < holes / 4, "the holes are filled"
+        assert client.get(BUCKET, "warm", range="bytes=70000-7000000").body == body[70_000:7_000_001]
+
+
 def resident_pages(path: Path) -> int:
     """Pages of the file in the page cache, by util-linux' fincore, which asks mincore(2)."""
     return int(subprocess.check_output(["fincore", "--noheadings", "--output", "PAGES", str(path)], text=True))
@@ -285,3 +332,21 @@ def test_requests_run_in_parallel(shared):
 
 def test_the_readme_names_this_command():
     assert "scripts/test" in (ROOT / "README.md").read_text()
+
+
+def test_sizes_that_the_operator_sets(data):
+    """`--put-size-max` bounds one PUT and one part, `--xml-size-max` the documents of requests."""
+    with Server(data, args=["--put-size-max", "1MiB", "--xml-size-max", "300"]) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        assert client.put(BUCKET, "fits", bytes(1 << 20)).status == 200
+        refused = client.put(BUCKET, "too-large", bytes((1 << 20) + 1))
+        assert (refused.status, refused.code) == (400, "EntityTooLarge")
+        assert client.get(BUCKET, "too-large").status == 404
+        upload = client.start_upload(BUCKET, "parts")
+        assert client.put_part(BUCKET, "parts", upload, 1, bytes((1 << 20) + 1)).code == "EntityTooLarge"
+        document = b"<Delete>" + b"<Object><Key>fits</Key></Object>" * 20 + b"</Delete>"
+        digest = base64.b64encode(hashlib.md5(document).digest()).decode()
+        refused = client.request("POST", f"/{BUCKET}", document, [("delete", "")], {"Content-MD5": digest})
+        assert refused.code == "MaxMessageLengthExceeded", refused
+        assert client.get(BUCKET, "fits").status == 200

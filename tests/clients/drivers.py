@@ -96,6 +96,58 @@ class Boto3(Driver):
         assert len(gone["Deleted"]) == 3, gone
 
 
+class Boto3Crt(Driver):
+    """boto3's transfers by the AWS Common Runtime, chosen with `preferred_transfer_client`. That choice always speaks TLS and
+    trusts the system's file only, so over http the same transfer manager is built from boto3's pieces with TLS off."""
+
+    def prepare(self, bucket):
+        import boto3
+        from botocore.config import Config
+
+        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0})
+        # boto3's serializer of CRT requests takes the endpoint from here and not from the client.
+        os.environ["AWS_ENDPOINT_URL_S3"] = self.endpoint
+        self.s3 = boto3.client("s3", verify=self.authority if self.tls else None, config=config)
+        self.plain = None if self.tls else self.plain_manager(config)
+
+    def plain_manager(self, config):
+        from botocore.session import Session
+        from s3transfer import crt
+
+        session = Session()
+        credentials = crt.BotocoreCRTCredentialsWrapper(session.get_credentials()).to_crt_credentials_provider()
+        serializer = crt.BotocoreCRTRequestSerializer(session, {"region_name": "us-east-1", "config": config})
+        return crt.CRTTransferManager(crt.create_s3_crt_client("us-east-1", credentials, use_ssl=False), serializer)
+
+    def transfer(self, name: str, *arguments: str) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        if not self.plain:
+            getattr(self.s3, f"{name}_file")(*arguments, Config=TransferConfig(preferred_transfer_client="crt"))
+            return
+        # Leaving the manager waits for its callbacks (a download gets its name in one); result() does not.
+        with self.plain as manager:
+            getattr(manager, name)(*arguments).result()
+
+    def upload(self, local, bucket, key):
+        self.transfer("upload", str(local), bucket, key)
+
+    def list(self, bucket):
+        return {entry["Key"]: entry["Size"] for entry in self.s3.list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+    def download(self, bucket, key, local):
+        self.transfer("download", bucket, key, str(local))
+
+    def delete(self, bucket, key):
+        self.s3.delete_object(Bucket=bucket, Key=key)
+
+    def more(self, bucket, folder):
+        import boto3.crt
+
+        # boto3 falls back to its own transfers in silence.
+        assert self.plain or boto3.crt.CRT_S3_CLIENT is not None
+
+
 class AwsCli(Command):
     def aws(self, *arguments: str) -> str:
         return self.run(self.program("aws"), "--endpoint-url", self.endpoint, *arguments)
@@ -380,6 +432,7 @@ class S3fs(Driver):
 
 DRIVERS = {
     "boto3": Boto3,
+    "boto3-crt": Boto3Crt,
     "aws-cli": AwsCli,
     "minio-py": MinioPy,
     "s5cmd": S5cmd,

@@ -23,9 +23,10 @@ from harness.certificates import make_certificates  # noqa: E402
 from harness.server import ACCESS_KEY, SECRET_KEY, Server, cache_folder  # noqa: E402
 
 TIMEOUT_S = 170
-PYTHON_CLIENTS = ["boto3", "aws-cli", "minio-py", "s5cmd", "rclone", "s3cmd", "pyarrow", "s3torchconnector", "obstore", "s3fs"]
-# This client's TLS trusts the system's file and nothing else; it gets a mount namespace in which that file is ours.
-SYSTEM_TRUST = {"s3torchconnector"}
+PYTHON_CLIENTS = ["boto3", "boto3-crt", "aws-cli", "minio-py", "s5cmd", "rclone", "s3cmd", "pyarrow"]
+PYTHON_CLIENTS += ["s3torchconnector", "obstore", "s3fs"]
+# These clients' TLS trusts the system's file and nothing else; they get a mount namespace in which that file is ours.
+SYSTEM_TRUST = {"boto3-crt", "s3torchconnector"}
 SYSTEM_TRUST_FILE = "/etc/ssl/certs/ca-certificates.crt"
 
 

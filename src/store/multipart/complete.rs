@@ -174,6 +174,10 @@ fn record_of(upload: &Upload, completion: &Completion, chosen: &[(u32, Part)]) -
         }
     }
     record.checksum = made.as_ref().and_then(checksum::kept);
+    if record.checksum.is_some() {
+        let values = chosen.iter().filter_map(|(_, part)| part.checksum.as_ref());
+        record.part_checksums = values.flat_map(|value| value.as_bytes().iter().copied()).collect();
+    }
     Ok(record)
 }
 

@@ -173,12 +173,8 @@ impl PartTarget {
         if size < RESERVE_SIZE_MIN {
             return Ok(());
         }
-        let reserved = match self.place {
-            // With its length: writes then never change the file's size, for which ext4 and XFS make them wait for each other.
-            Place::Slot { .. } => sys::space::extend(&self.file, self.offset, size),
-            Place::Stray { .. } => sys::space::reserve(&self.file, 0, size),
-        };
-        match reserved {
+        // With its length: writes then never change the file's size, for which ext4 and XFS make them wait for each other.
+        match sys::space::extend(&self.file, self.offset, size) {
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => {
                 // What a full disk had room for goes back; a file of its own vanishes as a whole.

@@ -1,0 +1,102 @@
+"""What S3 answers in the corners, by the pages of AWS' API reference: the public ceph suite found these."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from datetime import datetime, timezone
+
+import pytest
+
+from conftest import BUCKET
+from harness import sigv4
+from harness.server import CREDENTIALS
+
+OTHER_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
+
+
+def test_conditions_on_deletes(shared):
+    """API_DeleteObject: what is gone has no wrong size or date (204); an entity tag of nothing is NoSuchKey, as in conditional writes."""
+    client = shared.client()
+    past = "Mon, 01 Jan 2001 00:00:00 GMT"
+    etag = client.put(BUCKET, "leaving", b"body").etag
+    for wrong in ({"if_match": OTHER_ETAG}, {"x_amz_if_match_size": "5"}, {"x_amz_if_match_last_modified_time": past}):
+        refused = client.delete(BUCKET, "leaving", **wrong)
+        assert (refused.status, refused.code) == (412, "PreconditionFailed"), wrong
+    assert client.delete(BUCKET, "leaving", if_match=etag, x_amz_if_match_size="4").status == 204
+    assert client.delete(BUCKET, "leaving", x_amz_if_match_size="4").status == 204
+    assert client.delete(BUCKET, "leaving", x_amz_if_match_last_modified_time=past).status == 204
+    for on_nothing in (etag, "*"):
+        refused = client.delete(BUCKET, "leaving", if_match=on_nothing)
+        assert (refused.status, refused.code) == (404, "NoSuchKey")
+
+
+def sha256(body: bytes) -> str:
+    return b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def upload_with_checksums(client, key: str, bodies: list[bytes]) -> None:
+    """With so much metadata that the record does not fit into an attribute of ext4."""
+    announced = {"x-amz-checksum-algorithm": "SHA256", "x-amz-checksum-type": "COMPOSITE"}
+    announced |= {f"x-amz-meta-{i:03}": "v" * 95 for i in range(20)}
+    upload_id = client.request("POST", f"/{BUCKET}/{key}", query=[("uploads", "")], headers=announced).field("UploadId")
+    listed = ""
+    for number, body in enumerate(bodies, 1):
+        query = [("partNumber", str(number)), ("uploadId", upload_id)]
+        etag = client.request("PUT", f"/{BUCKET}/{key}", body, query=query, headers={"x-amz-checksum-sha256": sha256(body)}).etag
+        listed += f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag><ChecksumSHA256>{sha256(body)}</ChecksumSHA256></Part>"
+    document = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
+    assert client.request("POST", f"/{BUCKET}/{key}", document, query=[("uploadId", upload_id)]).status == 200
+
+
+def test_each_part_keeps_its_checksum(shared):
+    """User guide, "Checking object integrity": GET and HEAD of a part number, and ObjectParts of GetObjectAttributes."""
+    client = shared.client()
+    bodies = [b"a" * 5_242_880, b"b" * 5_242_880, b"c" * 1000]
+    upload_with_checksums(client, "in-parts", bodies)
+    assert client.request("PUT", f"/{BUCKET}/copied", headers={"x-amz-copy-source": f"{BUCKET}/in-parts"}).status == 200
+    for key in ("in-parts", "copied"):
+        for number, body in enumerate(bodies, 1):
+            for method in ("GET", "HEAD"):
+                asked = {"x-amz-checksum-mode": "ENABLED"}
+                read = client.request(method, f"/{BUCKET}/{key}", query=[("partNumber", str(number))], headers=asked)
+                assert (read.status, read.headers["x-amz-checksum-sha256"]) == (206, sha256(body)), (key, number, method)
+                assert read.headers["x-amz-checksum-type"] == "COMPOSITE"
+            unasked = client.request("HEAD", f"/{BUCKET}/{key}", query=[("partNumber", str(number))])
+            assert "x-amz-checksum-sha256" not in unasked.headers
+        wanted = {"x-amz-object-attributes": "ObjectParts"}
+        attributes = client.request("GET", f"/{BUCKET}/{key}", query=[("attributes", "")], headers=wanted).body.decode()
+        assert re.findall("<ChecksumSHA256>(.*?)</ChecksumSHA256>", attributes) == [sha256(body) for body in bodies]
+
+
+@pytest.mark.parametrize(
+    "sent, kept",
+    [
+        ("deflate, gzip", "deflate, gzip"),
+        ("gzip", "gzip"),
+        ("gzip, aws-chunked", "gzip"),
+        ("aws-chunked,gzip", "gzip"),
+        ("AWS-chunked", None),
+    ],
+)
+def test_content_encoding_stays_as_it_came(shared, sent, kept):
+    """API_PutObject keeps the header; `aws-chunked` alone is no property of the object (SigV4 streaming)."""
+    client = shared.client()
+    assert client.request("PUT", f"/{BUCKET}/coded", b"x", headers={"Content-Encoding": sent}).status == 200
+    assert client.head(BUCKET, "coded").headers.get("content-encoding") == kept
+
+
+@pytest.mark.parametrize("zone, status", [("-0000", 200), ("GMT", 200), ("-0100", 403)])
+def test_the_date_that_botocore_signs(shared, zone, status):
+    """botocore signs a `Date` of its caller in place of `x-amz-date`, and writes UTC as e-mail does (RFC 5322 section 3.3)."""
+    client, now = shared.client(), datetime.now(timezone.utc)
+    headers = {"Host": client.host, "Date": now.strftime("%a, %d %b %Y %H:%M:%S ") + zone}
+    headers |= {"x-amz-content-sha256": sigv4.EMPTY_SHA256, "Content-Length": "0"}
+    request = sigv4.Request("PUT", f"/{BUCKET}/dated", headers=headers)
+    signed, date = ["date", "host", "x-amz-content-sha256"], now.strftime("%Y%m%dT%H%M%SZ")
+    text = sigv4.string_to_sign(CREDENTIALS, date, request.canonical(signed, sigv4.EMPTY_SHA256, []))
+    credential = f"{CREDENTIALS.access_key}/{CREDENTIALS.scope(date)}"
+    parts = f"Credential={credential}, SignedHeaders={';'.join(signed)}, Signature={CREDENTIALS.sign(date, text)}"
+    request.headers["Authorization"] = f"AWS4-HMAC-SHA256 {parts}"
+    assert client.exchange(request).status == status

@@ -1,0 +1,94 @@
+"""What a bug of the server's costs. Bugs and pauses are asked of a build with the feature `seams`, in no release:
+`scripts/test seams` builds it; SLUICE_SEAMS_BIN names another one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import BUCKET, need
+from harness import loopfs
+from harness.server import ROOT, Server, eventually
+from harness.wire import ConnectionGone
+
+PROGRAM = Path(os.environ.get("SLUICE_SEAMS_BIN", ROOT / "target/seams/sluice"))
+
+
+def with_seams(data: Path, **options) -> Server:
+    need(None if PROGRAM.exists() else f"{PROGRAM} is not built: scripts/test seams")
+    server = Server(data, **options)
+    server.program = PROGRAM
+    return server
+
+
+def panics(server: Server) -> list[dict]:
+    lines = [json.loads(line) for line in server.log_path.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line.get("message", "").startswith("panic:")]
+
+
+@pytest.mark.parametrize("place", ["task", "helper"])
+def test_a_panic_costs_one_answer(data, place):
+    with with_seams(data) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        client.put(BUCKET, "object", b"x")
+        for count in range(1, 13):
+            # More often than there are helpers: each of them lives on.
+            with client.connect() as other, client.connect() as connection:
+                other.send(client.signed("GET", f"/{BUCKET}/object").encode())
+                assert other.response().status == 200
+                request = client.signed("GET", f"/{BUCKET}/object", headers={"sluice-test-panic": place})
+                connection.send(request.encode())
+                answer = connection.response()
+                assert (answer.status, answer.code) == (500, "InternalError"), answer
+                assert answer.headers["x-amz-request-id"]
+                other.send(client.signed("GET", f"/{BUCKET}/object").encode())
+                assert other.response().body == b"x", "the other connection goes on"
+            logged = panics(server)
+            assert len(logged) == count and logged[-1]["count"] == count and place in logged[-1]["message"]
+        assert client.put(BUCKET, "later", b"x").status == 200
+        assert server.leftovers() == []
+    assert server.process.returncode == 0
+
+
+def test_a_lost_core_ends_the_process(data):
+    server = with_seams(data).start()
+    client = server.client()
+    client.create_bucket(BUCKET)
+    try:
+        client.exchange(client.signed("GET", f"/{BUCKET}", headers={"sluice-test-panic": "core"}))
+    except (ConnectionGone, OSError):
+        pass
+    assert server.process.wait(10) not in (0, None)
+    assert "lost" in server.log()
+    with Server(data) as again:
+        assert again.client().request("GET", f"/{BUCKET}").status == 200
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_no_acknowledgement_from_a_filesystem_that_went_down(scratch, kind):
+    """It goes down between the change and the fsync of the barrier, which on XFS then answers success."""
+    need(loopfs.missing())
+    folder = Path(tempfile.mkdtemp(prefix="down-", dir=scratch))
+    with loopfs.LoopFilesystem(folder, kind, 64 * 1024 * 1024) as filesystem:
+        with with_seams(filesystem.mount, env={"SLUICE_TEST_BARRIER": "slow"}) as server:
+            client, answers = server.client(), []
+            client.create_bucket(BUCKET)
+            assert client.put(BUCKET, "object", b"x").status == 200
+            deleting = threading.Thread(target=lambda: answers.append(client.delete(BUCKET, "object")))
+            deleting.start()
+            # The seam's pause is 700 ms; the name goes at its beginning.
+            assert eventually(lambda: not (filesystem.mount / BUCKET / "object").exists())
+            time.sleep(0.2)
+            filesystem.power_cut()
+            deleting.join()
+            assert answers[0].status in (500, 503), answers
+            assert not server.is_ready()
+        filesystem.remount()
+        assert (filesystem.mount / BUCKET / "object").read_bytes() == b"x"
