@@ -26,6 +26,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    // Boxed: it has an option for every setting.
     Serve(Box<serve::Arguments>),
     Key(key::Arguments),
 }

@@ -171,12 +171,12 @@ impl Exchange {
         }
     }
 
-    /// Puts back bytes that were received but belong to the next request.
+    /// Puts back bytes that were received but belong to the next request: before what is still to be taken.
     pub fn put_back(&mut self, bytes: &[u8]) {
-        debug_assert!(self.prefetched().is_empty() || bytes.is_empty());
         if !bytes.is_empty() {
-            self.buffer = Rc::new(bytes.to_vec());
+            self.buffer = Rc::new([bytes, self.prefetched()].concat());
             self.prefetched_from = 0;
+            self.body_received = self.body_received.saturating_sub(bytes.len() as u64);
         }
     }
 
@@ -293,5 +293,50 @@ impl Stall {
             Self::Ignore => None,
             Self::After(duration) => Some(duration),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::io::sim::{Death, Wire};
+    use crate::io::{Helpers, Socket, run_core};
+    use crate::net::serve::{After, connection};
+    use crate::net::watch::Watchers;
+
+    /// A chunked body whose end comes in one segment with the requests behind it, taken into a buffer that is smaller.
+    #[test]
+    fn what_is_put_back_stands_before_what_was_not_taken() {
+        const BODY: &str = "0\r\n\r\n";
+        let first = format!("PUT /1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{BODY}");
+        let second = "GET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
+        let third = "GET /3 HTTP/1.1\r\nHost: h\r\n\r\n";
+        let request = [first.as_str(), second, third].concat().into_bytes();
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let targets = seen.clone();
+        run_core(Helpers::start(1, || ()).unwrap(), || async move {
+            let wire = Wire::new(request, usize::MAX, Death::Fin, 64 * 1024);
+            let long = Duration::from_secs(600);
+            let timeouts = Timeouts { head: long, idle: long, body_stall: long, total: long, rate_min: 0 };
+            let service = Rc::new(async move |exchange: &mut Exchange| {
+                let Arrival::Request(head) = exchange.arrival() else { return After::Abort };
+                targets.borrow_mut().push(String::from_utf8_lossy(head.request().target()).into_owned());
+                if targets.borrow().len() == 1 {
+                    let mut into = [0; 12];
+                    let count = exchange.receive(&mut into, Stall::Ignore).await.unwrap();
+                    assert_eq!(count, into.len());
+                    exchange.put_back(&into[BODY.len()..]);
+                    assert_eq!(exchange.body_received(), BODY.len() as u64);
+                    exchange.finish_body();
+                }
+                After::Keep
+            });
+            let watched = Watchers::default().enter();
+            connection(Transport::Plain(Socket::Sim(wire.end())), None, watched, Arc::new(timeouts), service).await;
+        })
+        .unwrap();
+        assert_eq!(*seen.borrow(), ["/1", "/2", "/3"]);
     }
 }

@@ -22,7 +22,7 @@ use crate::base::time::Timestamp;
 use crate::config::{Durability, ReadMode};
 use crate::io::sim::{Death, Wire};
 use crate::io::{Helpers, run_core, sleep};
-use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE};
+use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE, PUT_SIZE_MAX, XML_SIZE_MAX};
 use crate::mem::Arena;
 use crate::net::{self, After, Exchange};
 use crate::store::{Volume, bucket};
@@ -280,8 +280,8 @@ fn on_a_core(story: Story) {
             credentials,
             domains: Vec::new(),
             log_requests: false,
-            put_size_max: crate::limits::PUT_SIZE_MAX,
-            xml_size_max: crate::limits::XML_COMPLETE_SIZE_MAX,
+            put_size_max: PUT_SIZE_MAX,
+            xml_size_max: XML_SIZE_MAX,
         }),
         is_draining: false.into(),
     };

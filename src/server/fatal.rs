@@ -75,6 +75,8 @@ pub enum Fatal {
 #[derive(Debug, PartialEq, Eq)]
 pub enum DirectoryProblem {
     Missing,
+    /// Missing, in a directory that is not ours to write.
+    NotMakeable,
     NotDirectory,
     NoAccess,
     ReadOnly,
@@ -192,7 +194,12 @@ impl fmt::Display for Fatal {
 impl fmt::Display for DirectoryProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            DirectoryProblem::Missing => "it does not exist; create it (mkdir), or mount its filesystem first",
+            DirectoryProblem::Missing => {
+                "neither it nor the directory above it exists; create it (mkdir -p), or mount its filesystem first"
+            }
+            DirectoryProblem::NotMakeable => {
+                "it does not exist and this user may not create it; create it (mkdir) and hand it over (chown)"
+            }
             DirectoryProblem::NotDirectory => "it is not a directory; name the directory that holds the buckets",
             DirectoryProblem::NoAccess => "this user may not open it; run as its owner, or allow this user to read and enter it",
             DirectoryProblem::ReadOnly => "its filesystem is mounted read-only; remount it read-write (mount -o remount,rw)",

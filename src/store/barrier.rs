@@ -89,9 +89,10 @@ impl Barrier {
         Ticket(self.shared.published.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
-    /// The ticket of what has been seen so far: a verb that changed nothing still waits until what it saw is durable.
+    /// The ticket of what has been seen so far: a verb that changed nothing still waits until what it saw is durable. That may
+    /// have become visible a moment before its own ticket was given out, or through POSIX, so it takes a barrier of its own.
     pub fn observed(&self) -> Ticket {
-        Ticket(self.shared.published.load(Ordering::Acquire))
+        self.published()
     }
 
     /// Waits until the change of `ticket` survives a power cut.
@@ -218,5 +219,31 @@ impl Future for Durable<'_> {
             shared.wanted.notify_one();
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(barrier: &Barrier, ticket: Ticket) {
+        let mut durable = std::pin::pin!(barrier.durable(ticket));
+        let mut context = Context::from_waker(Waker::noop());
+        while durable.as_mut().poll(&mut context).is_pending() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// A key is seen to be gone before the DELETE that removed it has its ticket: who answers for what he saw may not rely on
+    /// the tickets given out so far.
+    #[test]
+    fn what_was_seen_is_made_durable_by_a_barrier_that_begins_later() {
+        let top = tempfile::tempdir().unwrap();
+        let directory = sys::path::open_root(top.path().as_os_str().as_encoded_bytes()).unwrap();
+        let barrier = Barrier::start(directory, Method::ChangedDirectory).unwrap();
+        wait(&barrier, barrier.published());
+        let before = barrier.count();
+        wait(&barrier, barrier.observed());
+        assert!(barrier.count() > before);
     }
 }

@@ -62,9 +62,17 @@ pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
+    if describe(volume, name).is_none() {
+        // Uploads of an earlier bucket of this name, whose removal a crash cut short.
+        super::multipart::forget_bucket(volume, name)?;
+    }
     match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
         Ok(()) => {}
-        Err(Errno::EXIST) => return Err(StoreError::BucketExists),
+        Err(Errno::EXIST) => {
+            // Its maker may not have synced yet.
+            sync_root(volume)?;
+            return Err(StoreError::BucketExists);
+        }
         Err(errno) => return Err(errno.into()),
     }
     let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
@@ -89,7 +97,7 @@ pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
         let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
         // A crash between a DELETE and its pruning leaves empty directories of ours, which nobody sees through S3.
         if walk::is_empty(&directory, &AtomicBool::new(false))? {
-            tree::prune_below(&directory);
+            tree::prune_below(volume, name, &directory, b"");
             removed = sys::path::rmdir(&volume.root, name.as_bytes());
         }
     }

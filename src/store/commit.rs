@@ -78,15 +78,25 @@ impl Place<'_> {
         self.location.is_directory_object && size == 0
     }
 
-    /// What is there now meets the precondition.
-    pub(super) fn check(&self, volume: &Volume) -> Result<()> {
-        match self.condition {
-            Some(condition) if !condition(current(volume, self.bucket, self.key)?.as_ref()) => {
-                Err(StoreError::PreconditionFailed)
-            }
-            _ => Ok(()),
+    /// What is there now meets the precondition. Answers what the name may then replace.
+    pub(super) fn check(&self, volume: &Volume) -> Result<Replaces> {
+        let Some(condition) = self.condition else { return Ok(Replaces::Anything) };
+        let now = current(volume, self.bucket, self.key)?;
+        match condition(now.as_ref()) {
+            true if now.is_none() => Ok(Replaces::Nothing),
+            true => Ok(Replaces::Anything),
+            false => Err(StoreError::PreconditionFailed),
         }
     }
+}
+
+/// What a publication may replace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replaces {
+    Anything,
+    /// The precondition was decided for a name that was not there: a file that a POSIX program makes in between must be looked
+    /// at first.
+    Nothing,
 }
 
 /// The last bytes, the exact length, and no dirty page left: a name given to a file with dirty pages could survive a power
@@ -151,7 +161,8 @@ fn spill(volume: &Volume, bytes: &[u8]) -> Result<[u8; 32]> {
     let digest = Sha256::of(bytes);
     let name = hex::encode(&digest);
     if sys::stat::at(&volume.spill, name.as_bytes()).is_ok() {
-        return Ok(digest);
+        // Its writer may not have synced the name yet.
+        return sync_spill(volume).map(|()| digest);
     }
     let temporary = Temporary::new(volume)?;
     let file = sys::path::create_new(temporary.directory(), temporary.name(), 0o600, false)?;
@@ -166,10 +177,16 @@ fn spill(volume: &Volume, bytes: &[u8]) -> Result<[u8; 32]> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    if volume.sync() == Sync::Each {
-        sys::file::sync(&volume.spill)?;
-    }
+    sync_spill(volume)?;
     Ok(digest)
+}
+
+fn sync_spill(volume: &Volume) -> Result<()> {
+    if volume.sync() == Sync::Each && sys::file::sync(&volume.spill).is_err() {
+        volume.barrier.fail();
+        return Err(StoreError::VolumeFailed);
+    }
+    Ok(())
 }
 
 /// How one attempt to publish ended.
@@ -192,14 +209,14 @@ pub(super) fn publish(
     let mut is_prepared = false;
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(place.bucket, place.key);
-        place.check(volume)?;
+        let replaces = place.check(volume)?;
         if !is_prepared {
             prepare()?;
             is_prepared = true;
         }
         let attempt = match place.location.is_directory_object {
-            true => publish_body(volume, place, staged)?,
-            false => publish_name(volume, place, staged)?,
+            true => publish_body(volume, place, staged, replaces)?,
+            false => publish_name(volume, place, staged, replaces)?,
         };
         match attempt {
             Attempt::Done => {
@@ -233,7 +250,7 @@ pub(super) fn current(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Optio
     }
 }
 
-fn publish_name(volume: &Volume, place: &Place<'_>, staged: &Staged) -> Result<Attempt> {
+fn publish_name(volume: &Volume, place: &Place<'_>, staged: &Staged, replaces: Replaces) -> Result<Attempt> {
     let (bucket, location) = (place.bucket, place.location);
     let parents = match tree::parents(volume, bucket, location.parent()) {
         Ok(parents) => parents,
@@ -242,14 +259,14 @@ fn publish_name(volume: &Volume, place: &Place<'_>, staged: &Staged) -> Result<A
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = name_file(volume, staged, &parents, location.name())?;
+    let attempt = name_file(volume, staged, &parents, location.name(), replaces)?;
     if let Attempt::Convert(_) = attempt {
         // The name is a directory: the object lives inside it.
         let inside = match tree::parents(volume, bucket, &location.path) {
             Ok(inside) => inside,
             Err(_) => return Ok(Attempt::Again),
         };
-        return match name_file(volume, staged, &inside, key::OBJECT_OF_DIRECTORY)? {
+        return match name_file(volume, staged, &inside, key::OBJECT_OF_DIRECTORY, replaces)? {
             Attempt::Convert(_) => Err(StoreError::Foreign),
             attempt => Ok(attempt),
         };
@@ -257,14 +274,14 @@ fn publish_name(volume: &Volume, place: &Place<'_>, staged: &Staged) -> Result<A
     Ok(attempt)
 }
 
-fn publish_body(volume: &Volume, place: &Place<'_>, staged: &Staged) -> Result<Attempt> {
+fn publish_body(volume: &Volume, place: &Place<'_>, staged: &Staged, replaces: Replaces) -> Result<Attempt> {
     let inside = match tree::parents(volume, place.bucket, &place.location.path) {
         Ok(inside) => inside,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = name_file(volume, staged, &inside, key::BODY_OF_DIRECTORY)?;
+    let attempt = name_file(volume, staged, &inside, key::BODY_OF_DIRECTORY, replaces)?;
     if matches!(attempt, Attempt::Done) {
         // The body carries the record now.
         sys::xattr::remove(&inside.directory, SUMMARY_NAME)?;
@@ -272,9 +289,8 @@ fn publish_body(volume: &Volume, place: &Place<'_>, staged: &Staged) -> Result<A
     Ok(attempt)
 }
 
-/// Gives the file its name in `parents`. `Convert` here says only that a directory has that name. Also with a precondition that
-/// found nothing: the look under the lock and this step are one for every S3 writer.
-fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8]) -> Result<Attempt> {
+/// Gives the file its name in `parents`. `Convert` here says only that a directory has that name.
+fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], replaces: Replaces) -> Result<Attempt> {
     let directory = &parents.directory;
     if staged.name.is_some() {
         inherit::from_directory(&staged.file, directory)?;
@@ -287,6 +303,8 @@ fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8]) -
         Ok(()) => {}
         Err(Errno::EXIST) => match sys::stat::at(directory, name) {
             Ok(stat) if stat.kind == FileKind::Directory => return Ok(Attempt::Convert(Vec::new())),
+            // EEXIST decides: nobody who uses the lock made this file.
+            Ok(stat) if stat.kind == FileKind::Regular && replaces == Replaces::Nothing => return Ok(Attempt::Again),
             Ok(stat) if stat.kind == FileKind::Regular => {
                 inherit::from_file(&staged.file, directory, name, &stat)?;
                 if let Some(attempt) = replace(volume, staged, directory, name)? {
@@ -353,4 +371,53 @@ pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut r
 /// Opens the bucket's directory, to tell a missing bucket from a missing key.
 pub(super) fn bucket_exists(volume: &Volume, bucket: &str) -> bool {
     sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::store::{bucket, stage};
+
+    struct Fixture {
+        top: tempfile::TempDir,
+        volume: Volume,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let top = tempfile::tempdir().unwrap();
+            let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
+            bucket::create(&volume, "bucket").unwrap();
+            Self { top, volume }
+        }
+
+        fn put(&self, key: &str, bytes: &[u8], condition: Option<Condition>) -> Result<Published> {
+            let path = key::locate(key.as_bytes())?.path;
+            let staged = stage::stage(&self.volume, "bucket", &path, None, false)?;
+            let (bucket, key, tail) = ("bucket".to_owned(), key.as_bytes().to_vec(), Some((0, bytes.to_vec())));
+            let record = Record::new(0, 0, [0; 16]);
+            commit(&self.volume, Upload { bucket, key, staged, size: bytes.len() as u64, tail, record, condition })
+        }
+    }
+
+    /// `If-None-Match: *` counts a file made through POSIX, also one that is made behind the look.
+    #[test]
+    fn a_file_that_appears_behind_the_precondition_is_not_replaced() {
+        let fixture = Fixture::new();
+        let path = fixture.top.path().join("bucket/key");
+        let made = path.clone();
+        let condition: Condition = Box::new(move |now| {
+            if now.is_none() {
+                std::fs::write(&made, b"made through POSIX").unwrap();
+            }
+            now.is_none()
+        });
+        assert_eq!(fixture.put("key", b"put", Some(condition)).unwrap_err(), StoreError::PreconditionFailed);
+        assert_eq!(std::fs::read(&path).unwrap(), b"made through POSIX");
+        fixture.put("key", b"put", None).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"put");
+        fixture.put("key", b"put again", Some(Box::new(|now| now.is_some()))).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"put again");
+    }
 }

@@ -106,3 +106,46 @@ fn sync(volume: &Volume, directory: &std::os::fd::OwnedFd) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Durability;
+    use crate::store::commit::{self, Upload};
+    use crate::store::record::Record;
+    use crate::store::{StoreError, Volume, bucket, key, object, stage};
+
+    fn put(volume: &Volume, key: &str) {
+        let path = key::locate(key.as_bytes()).unwrap().path;
+        let staged = stage::stage(volume, "bucket", &path, None, false).unwrap();
+        let (bucket, key, record) = ("bucket".to_owned(), key.as_bytes().to_vec(), Record::new(0, 0, [0; 16]));
+        commit::commit(volume, Upload { bucket, key, staged, size: 0, tail: None, record, condition: None }).unwrap();
+    }
+
+    /// DELETE of `d/x` removes the directory that it leaves empty; PUT of `d/` writes its record onto that directory.
+    #[test]
+    fn a_directory_object_survives_the_removal_of_its_last_neighbour() {
+        let top = tempfile::tempdir().unwrap();
+        let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Relaxed).unwrap();
+        bucket::create(&volume, "bucket").unwrap();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for name in ["d/x", "d/y"] {
+                let (volume, is_over) = (&volume, &is_over);
+                scope.spawn(move || {
+                    while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                        put(volume, name);
+                        super::delete(volume, "bucket", name.as_bytes(), None).unwrap();
+                    }
+                });
+            }
+            let lost = (0..3000).find(|_| {
+                put(&volume, "d/");
+                let is_lost = object::open(&volume, "bucket", b"d/").err() == Some(StoreError::NoObject);
+                super::delete(&volume, "bucket", b"d/", None).unwrap();
+                is_lost
+            });
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(lost, None, "an acknowledged object was gone");
+        });
+    }
+}

@@ -353,7 +353,9 @@ impl Record {
         let mut offset = 0_u64;
         for run in &self.part_sizes {
             if before < run.count {
-                return Some((offset.checked_add(run.size.checked_mul(before.into())?)?, run.size));
+                let start = offset.checked_add(run.size.checked_mul(before.into())?)?;
+                // Any POSIX writer can forge the sizes.
+                return start.checked_add(run.size).map(|_| (start, run.size));
             }
             before -= run.count;
             offset = offset.checked_add(run.size.checked_mul(run.count.into())?)?;
@@ -762,6 +764,8 @@ mod tests {
         assert_eq!(found, expected);
         record.part_sizes = vec![PartRun { count: u32::MAX, size: u64::MAX }];
         assert_eq!(record.part(3), None);
+        record.part_sizes = vec![PartRun { count: 1, size: u64::MAX - 5 }, PartRun { count: 1, size: 20 }];
+        assert_eq!(record.part(2), None, "it would end beyond 64 bits");
     }
 
     #[test]

@@ -92,14 +92,20 @@ pub fn stage(volume: &Volume, bucket: &str, path: &[u8], size: Option<u64>, dire
 
 fn open_unnamed(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Result<OwnedFd> {
     let mut directory = [bucket.as_bytes(), b"/", path].concat();
+    let mut is_denied = false;
     while let Some(slash) = directory.iter().rposition(|byte| *byte == b'/') {
         directory.truncate(slash);
         match sys::path::open_unnamed(&volume.root, &directory, FILE_MODE, direct, Symlinks::Deny) {
             Ok(file) => return Ok(file),
             // ENOTDIR: a file stands there, which the publication will turn into a directory.
             Err(Errno::NOENT | Errno::NOTDIR) => {}
+            // What ext4 answers in a directory that is removed at this moment, and any filesystem in an immutable one.
+            Err(Errno::PERM) => is_denied = true,
             Err(errno) => return Err(errno.into()),
         }
+    }
+    if is_denied && super::commit::bucket_exists(volume, bucket) {
+        return Err(Errno::PERM.into());
     }
     Err(StoreError::NoBucket)
 }

@@ -3,7 +3,8 @@
 
 use std::os::fd::OwnedFd;
 
-use super::key::OBJECT_OF_DIRECTORY;
+use super::key::{self, OBJECT_OF_DIRECTORY};
+use super::locks::KeyGuard;
 use super::record::{self, DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME, SUMMARY_NAME};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError};
@@ -167,6 +168,7 @@ pub(super) fn prune(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
         let full =
             if parent_path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", parent_path].concat() };
         let Ok(parent) = sys::path::open_dir(&volume.root, &full, Symlinks::Deny) else { return Ok(()) };
+        let _guard = lock_directory_object(volume, bucket, rest);
         let Ok(directory) = sys::path::open_dir(&parent, name, Symlinks::Deny) else { return Ok(()) };
         // ENOTEMPTY is the usual end of the way up.
         if !is_prunable(&directory) || sys::path::rmdir(&parent, name).is_err() {
@@ -178,8 +180,15 @@ pub(super) fn prune(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Removes all empty directories of ours below `directory`, deepest first.
-pub(super) fn prune_below(directory: &OwnedFd) {
+/// The lock of the object that a record on this directory is: a PUT of it must not write onto a directory that is being removed.
+/// The caller holds no other lock.
+fn lock_directory_object<'a>(volume: &'a Volume, bucket: &str, path: &[u8]) -> Option<KeyGuard<'a>> {
+    // No key: a piece of a long name, which is never an object.
+    key::key_of(path, true).map(|key| volume.locks.lock(bucket, &key))
+}
+
+/// Removes all empty directories of ours below `directory`, which lies at `path` in the bucket, deepest first.
+pub(super) fn prune_below(volume: &Volume, bucket: &str, directory: &OwnedFd, path: &[u8]) {
     let mut names = Vec::new();
     let mut buffer = sys::dir::buffer(32 * 1024);
     let _ = sys::dir::read(directory, &mut buffer, |entry| {
@@ -190,7 +199,9 @@ pub(super) fn prune_below(directory: &OwnedFd) {
     });
     for name in names {
         let Ok(below) = sys::path::open_dir(directory, &name, Symlinks::Deny) else { continue };
-        prune_below(&below);
+        let path_below = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
+        prune_below(volume, bucket, &below, &path_below);
+        let _guard = lock_directory_object(volume, bucket, &path_below);
         if is_prunable(&below) {
             // ENOTEMPTY: something in it is somebody's own.
             let _ = sys::path::rmdir(directory, &name);

@@ -14,29 +14,59 @@ const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// The directory, opened, probed and locked.
 pub struct Directory {
     pub handle: OwnedFd,
+    /// It was not there, and has been made.
+    pub is_new: bool,
     pub lock: OwnedFd,
     pub filesystem: String,
     pub trusted_xattr: bool,
 }
 
-/// Opens the directory, makes `.sluice` in it, takes the lock and tries what the filesystem must be able to do.
+/// Opens the directory (makes it, if only its last component is missing), makes `.sluice` in it, takes the lock and tries what the filesystem must be able to do.
 pub fn open(path: &Path) -> Result<Directory, Fatal> {
     inspect(path).map_err(|problem| Fatal::Directory { path: path.to_path_buf(), problem })
 }
 
 fn inspect(path: &Path) -> Result<Directory, DirectoryProblem> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let handle = fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::NOENT => DirectoryProblem::Missing,
-        Errno::NOTDIR => DirectoryProblem::NotDirectory,
-        Errno::ACCESS | Errno::PERM => DirectoryProblem::NoAccess,
-        other => DirectoryProblem::Other(other),
-    })?;
+    let (handle, is_new) = match open_served(path) {
+        Err(DirectoryProblem::Missing) => (make_served(path)?, true),
+        opened => (opened?, false),
+    };
     let filesystem = filesystem_type(&handle);
     let state = open_state(&handle)?;
     let lock = lock(&state)?;
     let trusted_xattr = probe_attributes(&state, &filesystem)?;
-    Ok(Directory { handle, lock, filesystem, trusted_xattr })
+    Ok(Directory { handle, is_new, lock, filesystem, trusted_xattr })
+}
+
+fn open_served(path: &Path) -> Result<OwnedFd, DirectoryProblem> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT => DirectoryProblem::Missing,
+        Errno::NOTDIR => DirectoryProblem::NotDirectory,
+        Errno::ACCESS | Errno::PERM => DirectoryProblem::NoAccess,
+        other => DirectoryProblem::Other(other),
+    })
+}
+
+/// One level only: a path of which more is missing is mistyped, or its filesystem is not mounted. The new name is made durable
+/// before anything is promised below it.
+fn make_served(path: &Path) -> Result<OwnedFd, DirectoryProblem> {
+    fs::mkdir(path, Mode::from_raw_mode(0o777)).map_err(|errno| match errno {
+        Errno::ROFS => DirectoryProblem::ReadOnly,
+        // A link that leads nowhere is there and cannot be opened.
+        Errno::NOENT | Errno::EXIST => DirectoryProblem::Missing,
+        Errno::ACCESS | Errno::PERM => DirectoryProblem::NotMakeable,
+        other => DirectoryProblem::Other(other),
+    })?;
+    let handle = open_served(path)?;
+    let parent = open_directory_above(&handle)?;
+    fs::fsync(&parent).map_err(DirectoryProblem::Other)?;
+    Ok(handle)
+}
+
+fn open_directory_above(directory: &OwnedFd) -> Result<OwnedFd, DirectoryProblem> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::openat(directory, "..", flags, Mode::empty()).map_err(DirectoryProblem::Other)
 }
 
 /// `.sluice`, mode 0700. A symlink in its place is refused: it could lead our state anywhere.
@@ -175,10 +205,24 @@ mod tests {
     }
 
     #[test]
+    fn makes_the_last_component_of_its_path() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        for name in ["plain", "with a slash/"] {
+            let path = directory.path().join(name);
+            assert!(inspect(&path).expect("made").is_new);
+            assert!(path.join(".sluice").is_dir());
+            assert!(!inspect(&path).expect("there").is_new);
+        }
+    }
+
+    #[test]
     fn refuses_what_is_no_directory_of_ours() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path();
-        assert_eq!(inspect(&path.join("absent")).err(), Some(DirectoryProblem::Missing));
+        assert_eq!(inspect(&path.join("absent/below")).err(), Some(DirectoryProblem::Missing));
+        assert!(!path.join("absent").exists());
+        symlink(path.join("nowhere"), path.join("dangling")).expect("symlink");
+        assert_eq!(inspect(&path.join("dangling")).err(), Some(DirectoryProblem::Missing));
         std::fs::write(path.join("file"), "").expect("write");
         assert_eq!(inspect(&path.join("file")).err(), Some(DirectoryProblem::NotDirectory));
         std::fs::create_dir(path.join("elsewhere")).expect("create");

@@ -54,6 +54,9 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     check_buffer_memory(&mut config, cpus.len())?;
     check_config_dir(&config)?;
     let directory = directory::open(&config.directory)?;
+    if directory.is_new {
+        warnings.push(format!("{} did not exist; it was created", config.directory.display()));
+    }
     kernel::probe_io_uring()?;
     let connections = kernel::raise_descriptors(cpus.len(), config.connections_per_core_max, &mut warnings)?;
     config.connections_per_core_max = connections;

@@ -89,6 +89,18 @@ pub(super) fn choose(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
     Ok(file)
 }
 
+/// Takes the mark back if it is on this file, which is about to be removed for another reason.
+pub(super) fn unchoose(directory: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>> {
+    let mut chosen = [0; NAME_SIZE_MAX];
+    match sys::xattr::read_at(directory, MANIFEST_NAME, CHOSEN_NAME, &mut chosen)? {
+        Some(size) if chosen[..size] == *name => {}
+        _ => return Ok(None),
+    }
+    let file = sys::path::open_read(directory, MANIFEST_NAME, Symlinks::Deny)?;
+    sys::xattr::remove(&file, CHOSEN_NAME)?;
+    Ok(Some(file))
+}
+
 /// Whether the chosen file has left: its rename completed the upload, and only the removal of the rest was cut off.
 pub(super) fn is_published(directory: &OwnedFd) -> bool {
     let mut chosen = [0; NAME_SIZE_MAX];

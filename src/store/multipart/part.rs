@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::log::{Entry, Part, Place};
 use super::table::{self, State, Upload, slot_offset};
-use super::{UploadError, UploadName, push, sync_each};
+use super::{UploadError, UploadName, manifest, push, sync_each};
 use crate::digest::Algorithm;
 use crate::digest::checksum::{Kind, Value};
 use crate::limits::{
@@ -123,7 +123,7 @@ pub fn finish_part(
     sync_each(volume, &[&target.upload.directory])?;
     let modified_ns = sys::clock::realtime_ns();
     let part = Part { size, md5, checksum, modified_ns, place: target.place };
-    let replaced = target.record(part)?;
+    let replaced = target.record(volume, part)?;
     push(volume, &target.upload.log)?;
     if let Some(place @ Place::Stray { .. }) = replaced {
         let _ = sys::path::unlink(&target.upload.directory, &place.file_name());
@@ -184,11 +184,17 @@ impl PartTarget {
         }
     }
 
-    /// Writes the part down; answers the place of the one that it replaces.
-    fn record(&mut self, part: Part) -> Result<Option<Place>> {
+    /// Writes the part down; answers the place of the one that it replaces, whose file goes.
+    fn record(&mut self, volume: &Volume, part: Part) -> Result<Option<Place>> {
         let mut state = self.upload.state();
         self.upload.check_open()?;
         let replaced = state.parts.get(&self.number).map(|part| part.place);
+        // A Complete that failed may have chosen it; none is under way while the upload is open and its state held.
+        if let Some(place @ Place::Stray { .. }) = replaced
+            && let Some(mark) = manifest::unchoose(&self.upload.directory, &place.file_name())?
+        {
+            sync_each(volume, &[&mark])?;
+        }
         self.upload.append(&mut state, Entry::Part { number: self.number, part })?;
         drop(state);
         self.is_finished = true;

@@ -442,6 +442,23 @@ fn a_part_torn_while_gaps_were_taken_out_is_refused() {
     assert!(fixture.bytes() == [part(1, S), part(3, S)].concat());
 }
 
+/// A Complete that fails at its last step has chosen a file. When its part comes again, that file goes, and the upload stays.
+#[test]
+fn a_part_that_replaces_the_chosen_one_does_not_end_the_upload() {
+    let fixture = Fixture::new();
+    let id = fixture.begin();
+    let first = fixture.put(&id, 1, &part(1, 1000));
+    let looks = std::sync::atomic::AtomicUsize::new(0);
+    let only_at_first: Condition = Box::new(move |_| looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0);
+    let refused = fixture.complete_if(&id, &[first], Some(only_at_first));
+    assert_eq!(refused.unwrap_err(), StoreError::PreconditionFailed);
+    let again = fixture.put(&id, 1, &part(2, 1001));
+    let fixture = fixture.restarted();
+    fixture.complete(&id, &[again]).unwrap();
+    assert_eq!(fixture.bytes(), part(2, 1001));
+    fixture.assert_clean();
+}
+
 #[test]
 fn parts_that_were_not_chosen_survive_a_complete_that_fails() {
     let fixture = Fixture::new();
