@@ -2,6 +2,7 @@
 //! in flight. Whatever goes wrong, what is in flight is waited out before the error is returned.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::hashing::Md5Stream;
 use super::payload::{Digests, Mismatch, Payload};
@@ -119,6 +120,7 @@ pub async fn receive_into_file(
         target,
         current: None,
         filled: 0,
+        held_since: Instant::now(),
         carried: Vec::new(),
     };
     let mut writes = Slots::new(BLOCKS_PER_TRANSFER_MAX - 1);
@@ -150,6 +152,8 @@ struct Filling<'a> {
     current: Option<Block>,
     /// Payload bytes in the current block.
     filled: usize,
+    /// Since when the current block is held.
+    held_since: Instant,
     /// Less than `BLOCK_ALIGN` bytes that a stalled upload kept when it gave its block back.
     carried: Vec<u8>,
 }
@@ -179,6 +183,10 @@ impl Filling<'_> {
                 Err(error) => return Err(interrupted(error)),
             };
             self.digest(&mut block, count)?;
+            if self.is_dripping() {
+                self.give_back(block, writes, &write).await?;
+                continue;
+            }
             self.current = Some(block);
             if self.filled == BLOCK_SIZE {
                 self.write_current(BLOCK_SIZE, writes, &write).await?;
@@ -190,6 +198,15 @@ impl Filling<'_> {
             self.carried = block.bytes()[aligned..self.filled].to_vec();
         }
         self.write_current(aligned, writes, &write).await
+    }
+
+    /// A client that sends a little now and then never stalls, and would keep its block for good. Where others wait for one,
+    /// it has as long for a block as one that stalls.
+    fn is_dripping(&self) -> bool {
+        !self.decoder.is_finished()
+            && self.filled < BLOCK_SIZE
+            && self.arena.is_wanted()
+            && self.held_since.elapsed() > STALL_DURATION
     }
 
     /// Decodes `count` fresh bytes behind those that are there, and digests their payload.
@@ -221,6 +238,7 @@ impl Filling<'_> {
                 None => break self.arena.take().await,
             }
         };
+        self.held_since = Instant::now();
         block.bytes_mut()[..self.carried.len()].copy_from_slice(&self.carried);
         self.filled = self.carried.len();
         self.carried.clear();

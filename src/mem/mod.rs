@@ -70,6 +70,11 @@ impl Arena {
         Take { arena: self, ticket: None }
     }
 
+    /// Whether somebody waits for a block: who holds one without need should give it back.
+    pub fn is_wanted(&self) -> bool {
+        !self.shared.state.borrow().waiting.is_empty()
+    }
+
     /// Blocks that nobody holds.
     pub fn free_count(&self) -> usize {
         self.shared.state.borrow().free.len()

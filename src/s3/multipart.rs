@@ -107,7 +107,13 @@ async fn receive_small(
     target: PartTarget,
     id: &str,
 ) -> Result<(StoredPart, Digests), S3Error> {
-    let received = body.receive(exchange, SMALL_OBJECT_SIZE_MAX).await?;
+    let received = match body.receive(exchange, SMALL_OBJECT_SIZE_MAX).await {
+        Ok(received) => received,
+        Err(error) => {
+            blocking(move || drop(target)).await?;
+            return Err(error);
+        }
+    };
     exchange.finish_body();
     let size = received.bytes.len() as u64;
     let stored = finish(context, target, size, Some((0, received.bytes)), &received.digests, id).await?;
@@ -132,10 +138,17 @@ async fn receive_large(
     };
     let received = flow::receive_into_file(exchange, &context.core.arena, body.decoder, body.payload, place).await;
     close(file).await?;
-    let received = received.map_err(|error| match error {
-        flow::TransferError::Closed => S3Error::no_such_upload(id),
-        error => error.into(),
-    })?;
+    let received = match received {
+        Ok(received) => received,
+        Err(error) => {
+            // It unlinks a file, or waits for the upload's log: not on the core.
+            blocking(move || drop(target)).await?;
+            return Err(match error {
+                flow::TransferError::Closed => S3Error::no_such_upload(id),
+                error => error.into(),
+            });
+        }
+    };
     exchange.finish_body();
     let tail_start = received.size - received.tail.len() as u64;
     let tail = (!received.tail.is_empty()).then_some((tail_start, received.tail));

@@ -116,7 +116,14 @@ async fn put_large(
     let target = Target { file: file.clone(), offset: 0, size_max: context.bounds.put_size_max, is_closed: &|| false };
     let received = flow::receive_into_file(exchange, &context.core.arena, body.decoder, body.payload, target).await;
     close(file).await?;
-    let received = received?;
+    let received = match received {
+        Ok(received) => received,
+        Err(error) => {
+            // Closing the last descriptor of up to 5 GiB without a name frees their extents: not on the core.
+            blocking(move || drop(staged)).await?;
+            return Err(error.into());
+        }
+    };
     exchange.finish_body();
     metadata::add_digests(&mut record, &received.digests);
     let settings = context.core.settings.clone();

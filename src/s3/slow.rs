@@ -28,7 +28,12 @@ pub(super) async fn answer(
     work: impl Future<Output = Result<Document, S3Error>>,
 ) -> Result<Reply, S3Error> {
     let mut work = pin!(work);
-    if let Some(result) = within(KEEP_ALIVE_INTERVAL, work.as_mut()).await {
+    // HTTP/1.0 has no chunks (RFC 9112 section 6.1): such a client waits in silence.
+    let quick = match context.request.version() {
+        http::Version::Http10 => Some(work.as_mut().await),
+        http::Version::Http11 => within(KEEP_ALIVE_INTERVAL, work.as_mut()).await,
+    };
+    if let Some(result) = quick {
         let document = result?;
         let mut answer = Answer::xml(200, [xml::DECLARATION, &document.xml].concat());
         answer.headers.extend_from_slice(&document.headers);

@@ -64,6 +64,10 @@ pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
+    if describe(volume, name).is_none() {
+        // Uploads of an earlier bucket of this name, whose removal a crash cut short.
+        super::multipart::forget_bucket(volume, name)?;
+    }
     match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
         Ok(()) => {}
         Err(Errno::EXIST) => {

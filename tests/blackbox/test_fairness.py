@@ -136,3 +136,35 @@ def test_stalled_transfers_hold_no_block(data):
             connection.reset()
         assert eventually(lambda: server.leftovers() == [])
         assert client.get(BUCKET, "stalled").body == body
+
+
+def test_dripping_uploads_keep_no_block_from_others(data):
+    """A client that sends a byte now and then never stalls; where others wait for a block, it gives its own back."""
+    with Server(data, args=["--buffer-memory", "2MiB", "--cores", "0"]) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        stop = threading.Event()
+        drippers = []
+        for n in range(8):
+            connection = client.connect()
+            request = client.signed("PUT", f"/{BUCKET}/drip-{n}", bytes(1 << 20), payload_hash="UNSIGNED-PAYLOAD")
+            connection.send(request.head())
+            drippers.append(connection)
+
+        def drip():
+            while not stop.wait(0.1):
+                for connection in drippers:
+                    connection.send(b"\0")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            body = os.urandom(4 << 20)
+            for n in range(3):
+                assert client.put(BUCKET, f"other-{n}", body).status == 200
+            assert client.get(BUCKET, "other-0").body == body
+        finally:
+            stop.set()
+            thread.join()
+            for connection in drippers:
+                connection.close()
