@@ -100,6 +100,8 @@ pub const BLOCKS_PER_TRANSFER_MAX: usize = 4;
 pub const RING_ENTRIES: u32 = 1024;
 /// Locks that all keys of a volume share by hash.
 pub const KEY_LOCKS: usize = 4096;
+/// Helper threads of one core for work that may take minutes: copies, and completions that copy.
+pub const SLOW_HELPERS_PER_CORE: usize = 4;
 /// Helper threads of one core.
 pub const HELPERS_PER_CORE: usize = 8;
 

@@ -165,6 +165,7 @@ fn wrong_configurations_are_78_and_named() {
     let file = root.path().join("sluice.toml");
     std::fs::write(&file, "regoin = 'eu'\n").expect("write");
     let missing = root.path().join("absent");
+    let below_missing = missing.join("below");
     let secret = ("SLUICE_ROOT_SECRET_KEY", "12345678");
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
     let served = data.join("config");
@@ -178,7 +179,7 @@ fn wrong_configurations_are_78_and_named() {
         (&["--listen", "https://127.0.0.1:0"], &[], &["https", "--tls-cert"]),
         (&["--config-dir", path(&served)], &[], &["--config-dir", "below .sluice"]),
         (&["--cores", "1023"], &[], &["1023", "taskset"]),
-        (&[], &[("SLUICE_DIRECTORY", path(&missing))], &["absent", "mkdir"]),
+        (&[], &[("SLUICE_DIRECTORY", path(&below_missing))], &["absent", "mkdir"]),
     ];
     for (flags, variables, parts) in cases {
         let mut command = sluice(&[&["serve", "--listen", "127.0.0.1:0"], flags].concat());

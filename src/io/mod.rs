@@ -19,5 +19,5 @@ mod socket;
 pub use file::DirectFile;
 pub use helper::{HelperPanicked, Helpers};
 pub use lease::BlockSlice;
-pub use runtime::{JoinHandle, blocking, run_core, sleep, spawn, turn, within};
+pub use runtime::{JoinHandle, blocking, blocking_slow, run_core, sleep, spawn, take_slow_helpers, turn, within};
 pub use socket::{Listener, Shutdown, Socket};

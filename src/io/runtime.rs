@@ -14,6 +14,8 @@ pub use monoio::task::JoinHandle;
 
 thread_local! {
     static ALWAYS_READY: RefCell<Option<Rc<monoio::net::TcpStream>>> = const { RefCell::new(None) };
+    /// The helpers of this core for work that may take minutes.
+    static SLOW_HELPERS: RefCell<Option<Helpers>> = const { RefCell::new(None) };
     /// The helpers of the core that runs on this thread.
     static HELPERS: RefCell<Option<Helpers>> = const { RefCell::new(None) };
 }
@@ -33,6 +35,7 @@ pub fn run_core<F: Future<Output = ()>>(helpers: Helpers, main: impl FnOnce() ->
     HELPERS.set(Some(helpers));
     runtime.block_on(main());
     HELPERS.set(None);
+    SLOW_HELPERS.set(None);
     // Its descriptor belongs to the ring that ends here.
     ALWAYS_READY.set(None);
     Ok(())
@@ -88,4 +91,19 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         Some(helpers) => helpers.run(work).await,
         None => Ok(work()),
     }
+}
+
+/// The same for work that may take as long as copying 5 GiB, or wait for another request: it has helpers of its own, so that
+/// any number of copies leaves those for uploads and cold reads free.
+pub async fn blocking_slow<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, HelperPanicked> {
+    let helpers = SLOW_HELPERS.with_borrow(Clone::clone);
+    match helpers {
+        Some(helpers) => helpers.run(work).await,
+        None => blocking(work).await,
+    }
+}
+
+/// Gives this core's `blocking_slow` its helpers.
+pub fn take_slow_helpers(helpers: Helpers) {
+    SLOW_HELPERS.set(Some(helpers));
 }

@@ -10,7 +10,7 @@ use super::slow::{self, Document};
 use super::{body, metadata, multipart, refusal};
 use crate::digest::checksum::{Kind, Value};
 use crate::digest::{Algorithm, Checksum, ETag};
-use crate::io::blocking;
+use crate::io::blocking_slow;
 use crate::limits::XML_COMPLETE_SIZE_MAX;
 use crate::net::Exchange;
 use crate::store::StoreError;
@@ -46,7 +46,7 @@ pub(super) async fn complete_multipart_upload(
     let context = &context;
     let work = async {
         let settings = context.core.settings.clone();
-        let completed = blocking(move || complete(&settings.volume, &completion, &AtomicU64::new(0))).await?;
+        let completed = blocking_slow(move || complete(&settings.volume, &completion, &AtomicU64::new(0))).await?;
         let published = match completed {
             Ok(published) => published,
             Err(StoreError::Upload(UploadError::Part { number })) => return Err(invalid_part(&id, number, &listed)),

@@ -14,7 +14,7 @@ use super::{metadata, multipart, refusal};
 use crate::digest::{Algorithm, ETag};
 use crate::http::conditional::{self, Outcome};
 use crate::http::{self, Range};
-use crate::io::blocking;
+use crate::io::{blocking, blocking_slow};
 use crate::limits::PUT_SIZE_MAX;
 use crate::net::Exchange;
 use crate::policy::{self, Decision, Question};
@@ -59,7 +59,7 @@ async fn copy_bytes(
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
     let decide = condition.as_ref().map(Conditions::decide);
-    let copied = blocking(move || {
+    let copied = blocking_slow(move || {
         let volume = &settings.volume;
         let location = key::locate(&key)?;
         let size = object.state.size;
@@ -109,7 +109,7 @@ pub(super) async fn upload_part_copy(exchange: &mut Exchange, context: Context<'
         let settings = context.core.settings.clone();
         let (bucket, key, upload) = (context.bucket().to_owned(), context.key().as_bytes().to_vec(), id.clone());
         let progress = Arc::new(AtomicU64::new(0));
-        let copied = blocking(move || {
+        let copied = blocking_slow(move || {
             let name = UploadName { bucket: &bucket, key: &key, id: &upload };
             crate::store::multipart::copy_part(&settings.volume, &name, number, &object, range, &progress)
         });

@@ -17,7 +17,7 @@ use super::{CoreLife, Event};
 use crate::auth::RootCredentials;
 use crate::config::{Config, Scheme};
 use crate::io::{self, Helpers, Listener};
-use crate::limits::{DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG};
+use crate::limits::{DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG, SLOW_HELPERS_PER_CORE};
 use crate::mem::Arena;
 use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
 use crate::s3::{self, Core, Live, Settings};
@@ -190,10 +190,15 @@ fn run_core(start: Start, life: CoreLife, ready: &Ready) {
         // The helpers share their core's CPU: what they touch is warm there, and other cores are left alone.
         let _ = sys::cpu::pin(cpu);
     };
-    let (helpers, arena) = match (Helpers::start(HELPERS_PER_CORE, on_start), Arena::new(start.arena_size)) {
+    let helpers = Helpers::start(HELPERS_PER_CORE, on_start);
+    let (helpers, arena) = match (helpers, Arena::new(start.arena_size)) {
         (Ok(helpers), Ok(arena)) => (helpers, arena),
         (Err(error), _) | (_, Err(error)) => return refuse(error.to_string()),
     };
+    match Helpers::start(SLOW_HELPERS_PER_CORE, on_start) {
+        Ok(helpers) => io::take_slow_helpers(helpers),
+        Err(error) => return refuse(error.to_string()),
+    }
     if let Err(error) = io::run_core(helpers, || serve(start, arena, ready)) {
         return refuse(error.to_string());
     }

@@ -19,7 +19,7 @@ const BUCKET_MODE: u32 = 0o755;
 pub struct Bucket {
     /// Its name.
     pub name: String,
-    /// When it was made, as far as a directory tells: its earliest known time.
+    /// When it was made; where the filesystem does not tell, the directory's earliest known time.
     pub created: Timestamp,
 }
 
@@ -51,7 +51,9 @@ fn describe(volume: &Volume, name: &str) -> Option<Bucket> {
     if stat.kind != FileKind::Directory {
         return None;
     }
-    let nanoseconds = stat.mtime_ns.min(stat.ctime_ns);
+    // Every object made in it changes the other times.
+    let born = sys::stat::born_ns(&volume.root, name.as_bytes()).ok().flatten();
+    let nanoseconds = born.unwrap_or_else(|| stat.mtime_ns.min(stat.ctime_ns));
     let created =
         Timestamp { seconds: nanoseconds.div_euclid(1_000_000_000), nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32 };
     Some(Bucket { name: name.to_owned(), created })

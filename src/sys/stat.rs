@@ -47,6 +47,13 @@ pub fn at(dir: impl AsFd, name: &[u8]) -> Result<FileStat> {
     Ok(FileStat::from(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
+/// When the inode of a name in a directory was made, in nanoseconds; `None` where the filesystem does not keep that.
+pub fn born_ns(dir: impl AsFd, name: &[u8]) -> Result<Option<i64>> {
+    let answer = rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME)?;
+    let told = answer.stx_mask & StatxFlags::BTIME.bits() != 0;
+    Ok(told.then(|| to_ns(answer.stx_btime.tv_sec, i64::from(answer.stx_btime.tv_nsec))))
+}
+
 /// fstat that asks a network filesystem's server (AT_STATX_FORCE_SYNC): for validation with several gateways.
 pub fn of_fresh(file: impl AsFd) -> Result<FileStat> {
     fresh(file, b"", AtFlags::EMPTY_PATH)

@@ -140,7 +140,7 @@ def test_stalled_transfers_hold_no_block(data):
 
 def test_dripping_uploads_keep_no_block_from_others(data):
     """A client that sends a byte now and then never stalls; where others wait for a block, it gives its own back."""
-    with Server(data, args=["--buffer-memory", "2MiB", "--cores", "0"]) as server:
+    with Server(data, args=["--buffer-memory", "2MiB", "--cores", "0", "--minimum-rate", "0"]) as server:
         client = server.client()
         client.create_bucket(BUCKET)
         stop = threading.Event()

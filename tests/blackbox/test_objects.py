@@ -248,6 +248,15 @@ def test_absolute_form_and_virtual_host(scratch):
             assert response.status == 200 and (response.body == b"v" or b"<Key>k</Key>" in response.body)
 
 
+def test_a_bucket_keeps_its_creation_date(client, server):
+    """CreationDate is the date the bucket was created (API_Bucket), whatever became of the directory's times since."""
+    import os
+
+    created = client.request("GET", "/").field("CreationDate")
+    os.utime(server.data / BUCKET, (10**9, 10**9))
+    assert created and client.request("GET", "/").field("CreationDate") == created
+
+
 @pytest.mark.parametrize("key", ["plain", "with space", "ü/ö", "a+b(c)", "a/b/../c"])
 def test_copies(shared, key):
     client = shared.client()
