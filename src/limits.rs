@@ -135,9 +135,6 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 
-/// Timestamps of files are as coarse as a kernel tick (Linux before 6.13): a state younger than this may hide a change.
-pub const TIMESTAMP_SETTLE_MS: i64 = 20;
-
 /// How far a client's clock may be from ours: 15 minutes, as S3 (`RequestTimeTooSkewed`).
 pub const CLOCK_SKEW_MAX_S: u64 = 15 * 60;
 /// The longest life of a pre-signed URL: 7 days.

@@ -13,7 +13,7 @@
 use super::md5::Md5;
 use crate::base::hex;
 use crate::base::time::Timestamp;
-use crate::limits::{PART_NUMBER_MAX, TIMESTAMP_SETTLE_MS};
+use crate::limits::{PART_NUMBER_MAX, TIMESTAMP_GRAIN_NS};
 use std::io::Write;
 
 /// An ETag of ours.
@@ -144,7 +144,7 @@ impl FileState {
     /// Whether a change after this state was taken could leave the state as it is, because the kernel's clock has not moved
     /// on. The ctime decides, as nobody can set it; one in the future means that the clock was put back.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        now.as_nanoseconds().saturating_sub(self.ctime.as_nanoseconds()) < TIMESTAMP_SETTLE_MS * 1_000_000
+        now.as_nanoseconds().saturating_sub(self.ctime.as_nanoseconds()) < TIMESTAMP_GRAIN_NS
     }
 }
 
