@@ -11,6 +11,7 @@ pub mod body;
 pub mod digest;
 pub mod http;
 pub mod mem;
+pub mod metrics; // its half `record`; `export` is on floor 5
 pub mod policy;
 pub mod sys;
 pub mod xml;

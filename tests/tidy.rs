@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// A room and its floor; a room imports only from lower floors (`src/ARCHITECTURE.md`).
+/// A room and its floor; a room imports only from lower floors (`src/ARCHITECTURE.md`). `a::b` is a room of its own inside the
+/// folder `a`, whose `mod.rs` is no more than the hall between such rooms: it imports nothing, and nobody imports it.
 const FLOORS: &[(&str, u8)] = &[
     ("limits", 0),
     ("base", 0),
@@ -17,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("digest", 1),
     ("http", 1),
     ("mem", 1),
+    ("metrics::record", 1),
     ("policy", 1),
     ("sys", 1),
     ("xml", 1),
@@ -25,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("flow", 3),
     ("store", 3),
     ("s3", 4),
+    ("metrics::export", 5),
     ("cli", 6),
     ("server", 6),
 ];
@@ -37,6 +40,7 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("net", "io"),
     ("flow", "store"),
     ("body", "http"),
+    ("mem", "metrics::record"),
     ("cli", "server"),
 ];
 
@@ -130,11 +134,16 @@ impl<'a> File<'a> {
         Self { name, lines, code, tests_from }
     }
 
-    /// `src/http/head.rs` and `src/http.rs` are in the room `http`.
-    fn room(&self) -> Option<&str> {
+    /// `src/http/head.rs` and `src/http.rs` are in the room `http`, `src/metrics/record/cells.rs` in `metrics::record`, and
+    /// `src/metrics/mod.rs` in the hall `metrics`.
+    fn room(&self) -> Option<String> {
         let below = self.name.strip_prefix("src/")?;
-        let first = below.split('/').next()?;
-        Some(first.strip_suffix(".rs").unwrap_or(first))
+        let mut steps = below.split('/').map(|step| step.strip_suffix(".rs").unwrap_or(step));
+        let first = steps.next()?;
+        match steps.next() {
+            Some(second) if second != "mod" && is_hall(first) => Some(format!("{first}::{second}")),
+            _ => Some(first.to_owned()),
+        }
     }
 
     fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
@@ -154,10 +163,11 @@ fn check_file(file: &File, complaints: &mut Vec<String>) {
 
 fn check_floors(file: &File, complaints: &mut Vec<String>) {
     let Some(room) = file.room() else { return };
-    if matches!(room, "lib" | "main") {
+    if matches!(room.as_str(), "lib" | "main") {
         return;
     }
-    let Some(floor) = floor_of(room) else {
+    // A hall is below every floor: it may import nothing.
+    let Some(floor) = floor_of(&room).or(is_hall(&room).then_some(0)) else {
         complaints.push(format!("{}: the room `{room}` has no floor in tests/tidy.rs", file.name));
         return;
     };
@@ -165,7 +175,7 @@ fn check_floors(file: &File, complaints: &mut Vec<String>) {
     for (line, imported) in imports(&code) {
         let allowed = imported == room
             || floor_of(&imported).is_some_and(|below| below < floor)
-            || SAME_FLOOR.contains(&(room, imported.as_str()));
+            || SAME_FLOOR.contains(&(room.as_str(), imported.as_str()));
         if !allowed {
             complaints.push(format!("{}:{}: `{room}` (floor {floor}) imports `{imported}`", file.name, line + 1));
         }
@@ -174,6 +184,21 @@ fn check_floors(file: &File, complaints: &mut Vec<String>) {
 
 fn floor_of(room: &str) -> Option<u8> {
     FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+}
+
+/// Whether rooms of different floors lie in the folder `name`.
+fn is_hall(name: &str) -> bool {
+    FLOORS.iter().any(|(room, _)| room.strip_prefix(name).is_some_and(|rest| rest.starts_with("::")))
+}
+
+/// The room at the start of a path: `metrics::record` of `metrics::record::sent`, `http` of `http::parse`.
+fn room_of_path(path: &str) -> String {
+    let mut steps = path.split("::").map(|step| step.trim().chars().take_while(|c| is_word(*c)).collect::<String>());
+    let first = steps.next().unwrap_or_default();
+    match steps.next().filter(|second| is_hall(&first) && !second.is_empty()) {
+        Some(second) => format!("{first}::{second}"),
+        None => first,
+    }
 }
 
 /// Every room named after `crate::`, also in a group, with its line index.
@@ -188,7 +213,7 @@ fn imports(code: &str) -> BTreeSet<(usize, String)> {
         if let Some(group) = rest.strip_prefix('{') {
             found.extend(group_heads(group).into_iter().map(|name| (line, name)));
         } else {
-            let name: String = rest.chars().take_while(|c| is_word(*c)).collect();
+            let name = room_of_path(rest);
             // A macro or a constant at the crate's root is not a room.
             if floor_of(&name).is_some() || name.chars().next().is_some_and(char::is_lowercase) {
                 found.insert((line, name));
@@ -198,24 +223,29 @@ fn imports(code: &str) -> BTreeSet<(usize, String)> {
     found
 }
 
-/// `a, b::{c, d}, e}` names the rooms `a`, `b` and `e`.
+/// `a, b::{c, d}, e}` names the rooms `a`, `b` and `e`; of a hall, the rooms in it that follow.
 fn group_heads(group: &str) -> Vec<String> {
-    let (mut heads, mut depth, mut head, mut in_head) = (Vec::new(), 0, String::new(), true);
+    let (mut paths, mut depth, mut path) = (Vec::new(), 0, String::new());
     for c in group.chars() {
         match c {
-            '{' => depth += 1,
             '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                heads.push(std::mem::take(&mut head));
-                in_head = true;
+            ',' if depth == 0 => paths.push(std::mem::take(&mut path)),
+            c => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                path.push(c);
             }
-            c if depth == 0 && in_head && is_word(c) => head.push(c),
-            c if depth == 0 && !c.is_whitespace() => in_head = false,
-            _ => {}
         }
     }
-    heads.push(head);
+    paths.push(path);
+    let mut heads = Vec::new();
+    for path in paths {
+        match path.trim().split_once("::{") {
+            Some((hall, inner)) if is_hall(hall) => {
+                heads.extend(group_heads(inner).into_iter().map(|room| format!("{hall}::{room}")));
+            }
+            _ => heads.push(room_of_path(path.trim())),
+        }
+    }
     heads.retain(|head| !head.is_empty());
     heads
 }
@@ -340,7 +370,7 @@ fn check_unfinished(file: &File, complaints: &mut Vec<String>) {
 }
 
 fn check_panics(file: &File, complaints: &mut Vec<String>) {
-    if !file.room().is_some_and(|room| PANIC_FREE.contains(&room)) {
+    if !file.room().is_some_and(|room| PANIC_FREE.contains(&room.as_str())) {
         return;
     }
     for (i, line) in file.code_lines().take(file.tests_from) {
@@ -353,7 +383,7 @@ fn check_panics(file: &File, complaints: &mut Vec<String>) {
 }
 
 fn check_header(file: &File, complaints: &mut Vec<String>) {
-    let opens_room = file.name.starts_with("src/") && file.name.matches('/').count() == 2 && file.name.ends_with("/mod.rs");
+    let opens_room = file.room().is_some_and(|room| file.name == format!("src/{}/mod.rs", room.replace("::", "/")));
     if opens_room && !file.lines.first().is_some_and(|line| line.starts_with("//! ") && !line.contains("(stub)")) {
         complaints.push(format!("{}: a room opens with `//!` and the question it answers", file.name));
     }
@@ -515,10 +545,30 @@ mod fixtures {
         assert_eq!(complaints_of("src/flow/put.rs", "use crate::store::x;\n"), [""; 0]);
         assert_eq!(complaints_of("src/store/open.rs", "use crate::flow::x;\n").len(), 1);
         assert_eq!(complaints_of("src/attic/x.rs", "fn f() {}\n").len(), 1);
+        assert_eq!(complaints_of("src/attic/mod.rs", "//! What?\nfn f() {}\n").len(), 1);
         assert_eq!(
             complaints_of("src/xml/x.rs", "// use crate::s3;\n#[cfg(test)]\nmod tests {\n use crate::s3::x;\n}\n"),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn rooms_of_one_folder_have_their_own_floors() {
+        let (record, export, hall) = ("src/metrics/record/a.rs", "src/metrics/export/mod.rs", "src/metrics/mod.rs");
+        assert_eq!(complaints_of("src/net/a.rs", "use crate::metrics::record::{self, Pause};\n"), [""; 0]);
+        assert_eq!(complaints_of("src/net/a.rs", "use crate::metrics::export::Exporter;\n").len(), 1);
+        assert_eq!(complaints_of("src/net/a.rs", "fn f() { crate::metrics::export::g() }\n").len(), 1);
+        assert_eq!(complaints_of("src/net/a.rs", "use crate::{metrics::{record, export::x}, limits};\n").len(), 1);
+        assert_eq!(complaints_of("src/net/a.rs", "use crate::{metrics::record, limits};\n"), [""; 0]);
+        assert_eq!(complaints_of("src/net/a.rs", "use crate::metrics;\n").len(), 1, "a hall is no room");
+        assert_eq!(complaints_of("src/metrics/attic.rs", "fn f() {}\n").len(), 1);
+        assert_eq!(complaints_of(record, "use crate::limits;\n"), [""; 0]);
+        assert_eq!(complaints_of(record, "use crate::s3::Core;\n").len(), 1);
+        assert_eq!(complaints_of(export, "//! How?\nuse crate::{metrics::record, s3};\n"), [""; 0]);
+        assert_eq!(complaints_of(export, "use crate::s3;\n").len(), 1, "without a header");
+        assert_eq!(complaints_of(hall, "//! How?\npub mod record;\n"), [""; 0]);
+        assert_eq!(complaints_of(hall, "//! How?\nuse crate::limits;\n").len(), 1);
+        assert_eq!(complaints_of(hall, "//! How?\nuse crate::metrics::record;\n").len(), 1);
     }
 
     #[test]

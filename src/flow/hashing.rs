@@ -12,6 +12,7 @@ use crate::digest::lanes::{LANES_MAX, advance_md5};
 use crate::digest::{Job, Md5};
 use crate::io::{BlockSlice, spawn, turn};
 use crate::limits::HASH_STEP_SIZE;
+use crate::metrics::record;
 
 thread_local! {
     static BATCH: Rc<Batch> = Rc::new(Batch::default());
@@ -122,6 +123,7 @@ impl Batch {
                 self.is_running.replace(false);
                 return;
             }
+            record::md5_step(streams.len());
             step(&streams);
             for stream in streams.drain(..) {
                 self.settle(stream);

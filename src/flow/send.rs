@@ -10,6 +10,7 @@ use crate::config::ReadMode;
 use crate::io::{DirectFile, blocking};
 use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, SEND_DIRECT_SIZE, SEND_QUANTUM_SIZE, STALL_DURATION};
 use crate::mem::{Arena, Block};
+use crate::metrics::record::{self, ReadFrom};
 use crate::net::{Exchange, SendError, Stall};
 use crate::sys;
 
@@ -120,9 +121,11 @@ impl Sender<'_> {
                 return Err(Reading::Changed);
             }
             let count = usize::try_from(end - *offset).unwrap_or(usize::MAX);
-            if self.exchange.send_file_some(self.file.as_fd(), offset, count).await.map_err(Reading::Client)? == 0 {
+            let sent = self.exchange.send_file_some(self.file.as_fd(), offset, count).await.map_err(Reading::Client)?;
+            if sent == 0 {
                 return Err(Reading::Changed);
             }
+            record::read(ReadFrom::PageCache, sent);
             // A short count: the socket is full. Asking again at once would send crumbs, each as dear as a megabyte; the poll
             // is answered when a good part of the buffer is free. Without a short count it is the other connections' turn.
             if *offset < self.end {
@@ -156,7 +159,10 @@ impl Sender<'_> {
             }
             let Some((result, block)) = reads.next().await else { break Ok(()) };
             let read = match result {
-                Ok(read) => read as u64,
+                Ok(read) => {
+                    record::read(ReadFrom::Disk, read);
+                    read as u64
+                }
                 Err(error) => break Err(Reading::Disk(sys::Errno::from_io_error(&error).unwrap_or(sys::Errno::IO))),
             };
             let start = *offset - *offset % BLOCK_ALIGN as u64;
@@ -209,6 +215,7 @@ impl Sender<'_> {
                 })
             });
             let bytes = copied.await.map_err(|_| Reading::Disk(sys::Errno::IO))?.map_err(Reading::Disk)?;
+            record::read(ReadFrom::Helper, bytes.len());
             let is_last = start + size as u64 == self.end;
             if bytes.len() < size || (is_last && !(self.is_unchanged)()) {
                 return Err(Reading::Changed);

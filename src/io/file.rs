@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use super::lease::{BlockRead, BlockSlice};
 use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE};
 use crate::mem::Block;
+use crate::metrics::record::{self, RingOperation};
 
 /// A file whose transfers go through the ring. Closed explicitly: closing may block (NFS flushes), and its error counts.
 pub struct DirectFile {
@@ -26,7 +27,9 @@ impl DirectFile {
         // Paired with the check in `store::stage`: a misaligned transfer dies here, not as EINVAL later.
         assert!(offset.is_multiple_of(BLOCK_ALIGN as u64) && (rest.bytes().as_ptr() as usize).is_multiple_of(BLOCK_ALIGN));
         while !rest.bytes().is_empty() {
+            let on_ring = record::on_ring(RingOperation::Write);
             let (result, slice) = self.file.write_at(rest, offset).await;
+            drop(on_ring);
             rest = slice;
             match result {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), whole),
@@ -54,7 +57,9 @@ impl DirectFile {
         let mut read = BlockRead { block, start: 0, end: size };
         while read.start < read.end {
             let position = offset + read.start as u64;
+            let on_ring = record::on_ring(RingOperation::Read);
             let (result, buffer) = self.file.read_at(read, position).await;
+            drop(on_ring);
             read = buffer;
             match result {
                 Ok(0) => break,

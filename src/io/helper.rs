@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use crate::metrics::record::QueueCells;
 
 /// The helpers of one core. Clones share them. The threads end when the last clone is dropped and the queue is empty.
 #[derive(Clone)]
@@ -28,6 +30,8 @@ struct Owner {
 struct Queue {
     state: Mutex<QueueState>,
     arrived: Condvar,
+    /// Where its length is recorded, under the lock.
+    cells: OnceLock<&'static QueueCells>,
 }
 
 struct QueueState {
@@ -38,8 +42,8 @@ struct QueueState {
 impl Helpers {
     /// Starts `count` threads; `on_start` runs first on each, to place it.
     pub fn start(count: usize, on_start: impl Fn() + Send + Clone + 'static) -> std::io::Result<Self> {
-        let queue =
-            Arc::new(Queue { state: Mutex::new(QueueState { work: VecDeque::new(), closed: false }), arrived: Condvar::new() });
+        let state = Mutex::new(QueueState { work: VecDeque::new(), closed: false });
+        let queue = Arc::new(Queue { state, arrived: Condvar::new(), cells: OnceLock::new() });
         for index in 0..count {
             let (queue, on_start) = (queue.clone(), on_start.clone());
             std::thread::Builder::new().name(format!("helper-{index}")).spawn(move || {
@@ -48,6 +52,12 @@ impl Helpers {
             })?;
         }
         Ok(Self { owner: Arc::new(Owner { queue }) })
+    }
+
+    /// Records from now on what waits here.
+    pub fn record_in(&self, cells: &'static QueueCells) {
+        // Only a second call fails, and then the first one's cells go on.
+        let _ = self.owner.queue.cells.set(cells);
     }
 
     /// Runs `work` on a helper. The queue is bounded by what calls this: each connection waits for its own work, and there
@@ -95,7 +105,13 @@ impl<T> Future for Answer<T> {
 
 impl Queue {
     fn push(&self, work: Work) {
-        lock(&self.state).work.push_back(work);
+        let mut state = lock(&self.state);
+        state.work.push_back(work);
+        if let Some(cells) = self.cells.get() {
+            cells.queued.add(1);
+            cells.waiting.set(state.work.len() as u64);
+        }
+        drop(state);
         self.arrived.notify_one();
     }
 
@@ -104,6 +120,9 @@ impl Queue {
             let mut state = lock(&self.state);
             let work = loop {
                 if let Some(work) = state.work.pop_front() {
+                    if let Some(cells) = self.cells.get() {
+                        cells.waiting.set(state.work.len() as u64);
+                    }
                     break work;
                 }
                 if state.closed {

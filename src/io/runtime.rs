@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::helper::{HelperPanicked, Helpers};
 use crate::limits::RING_ENTRIES;
+use crate::metrics::record::{self, RingOperation};
 
 pub use monoio::task::JoinHandle;
 
@@ -71,7 +72,10 @@ pub async fn turn() {
         ready.clone()
     });
     match ready {
-        Some(ready) => drop(ready.writable(false).await),
+        Some(ready) => {
+            let _waiting = record::on_ring(RingOperation::Poll);
+            drop(ready.writable(false).await);
+        }
         // No descriptor left for the event: the timer's millisecond is slower, and right.
         None => sleep(Duration::from_millis(1)).await,
     }

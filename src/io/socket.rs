@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
 
+use crate::metrics::record::{self, RingOperation};
+
 /// A connected stream: TCP, or the simulated network of the tests.
 pub enum Socket {
     /// A real connection.
@@ -94,7 +96,10 @@ impl Socket {
     /// Waits until something has arrived, or the peer has ended.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(tcp) => tcp.stream.readable(false).await,
+            Self::Tcp(tcp) => {
+                let _waiting = record::on_ring(RingOperation::Poll);
+                tcp.stream.readable(false).await
+            }
             #[cfg(test)]
             Self::Sim(end) => end.readable().await,
         }
@@ -103,7 +108,10 @@ impl Socket {
     /// Waits until there is room to send.
     pub async fn writable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(tcp) => tcp.stream.writable(false).await,
+            Self::Tcp(tcp) => {
+                let _waiting = record::on_ring(RingOperation::Poll);
+                tcp.stream.writable(false).await
+            }
             #[cfg(test)]
             Self::Sim(end) => end.writable().await,
         }
@@ -156,6 +164,7 @@ impl Listener {
 
     /// Waits for a connection to accept.
     pub async fn readable(&self) -> io::Result<()> {
+        let _waiting = record::on_ring(RingOperation::Poll);
         self.readiness.readable(false).await
     }
 

@@ -1,7 +1,7 @@
 //! Whose bytes? Each data core owns an arena of aligned blocks on huge pages; a `Block` is the lease of one, and whoever
 //! holds it owns its bytes. Blocks are the unit of receiving, digesting, O_DIRECT writing, reading ahead and sending.
 //!
-//! Imports `limits` and `sys`' kernel only. Limits: an arena never grows after its start; when it is empty, transfers wait
+//! Imports `limits` and `metrics::record` only. Limits: an arena never grows after its start; when it is empty, transfers wait
 //! in the order in which they asked.
 
 #![allow(unsafe_code)]
@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, HUGE_PAGE_SIZE};
+use crate::metrics::record;
 
 /// The blocks of one data core. Clones share them; it cannot leave its thread.
 #[derive(Clone)]
@@ -49,6 +50,7 @@ impl Arena {
         let memory = Mapping::new(size)?;
         // Handed out from the end of the list: low addresses first, so that a lightly used arena touches few pages.
         let free = (0..size / BLOCK_SIZE).rev().map(|index| index * BLOCK_SIZE).collect();
+        record::blocks(0, size / BLOCK_SIZE);
         let state = RefCell::new(State { free, waiting: VecDeque::new(), next_ticket: 0 });
         Ok(Self { shared: Rc::new(Shared { memory, state }) })
     }
@@ -87,6 +89,7 @@ impl Arena {
 
     fn lease(&self, offset: usize) -> Block {
         assert!(offset.is_multiple_of(BLOCK_SIZE) && offset + BLOCK_SIZE <= self.shared.memory.size);
+        record::blocks(self.block_count() - self.free_count(), self.block_count());
         // SAFETY: the assertion above keeps the block inside the mapping, which lives as long as `shared`.
         let start = unsafe { self.shared.memory.start.add(offset) };
         Block { start, offset, arena: self.shared.clone() }
@@ -120,6 +123,7 @@ impl Future for Take<'_> {
         }
         match self.ticket {
             None => {
+                record::waits_for_block();
                 let ticket = state.next_ticket;
                 state.next_ticket += 1;
                 state.waiting.push_back((ticket, context.waker().clone()));
@@ -184,6 +188,8 @@ impl Drop for Block {
     fn drop(&mut self) {
         let mut state = self.arena.state.borrow_mut();
         state.free.push(self.offset);
+        let count = self.arena.memory.size / BLOCK_SIZE;
+        record::blocks(count - state.free.len(), count);
         wake_first(&state);
     }
 }

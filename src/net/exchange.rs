@@ -13,6 +13,7 @@ use super::watch::{Interrupt, Watched};
 use crate::http;
 use crate::io::Shutdown;
 use crate::limits::{LINGER_DURATION, LINGER_SIZE_MAX, RATE_GRACE};
+use crate::metrics::record::{self, ErrorClass, Operation};
 
 /// One request and its answer.
 pub struct Exchange {
@@ -28,6 +29,15 @@ pub struct Exchange {
     pub(super) body_received: u64,
     pub(super) body_is_done: bool,
     pub(super) bytes_sent: u64,
+    pub(super) measured: Measured,
+}
+
+/// What the metrics are told of a request when it is answered.
+#[derive(Default)]
+pub(super) struct Measured {
+    operation: Operation,
+    /// When the first byte of an answer left that takes more than one call.
+    first_byte: Option<Instant>,
 }
 
 /// What arrived on the connection.
@@ -107,6 +117,18 @@ impl Exchange {
     /// Bytes of answer that have left.
     pub fn bytes_sent(&self) -> u64 {
         self.bytes_sent
+    }
+
+    /// Which operation the request turned out to be, for the metrics.
+    pub fn counts_as(&mut self, operation: Operation) {
+        self.measured.operation = operation;
+    }
+
+    /// Counts the request: all of its answer has left that will.
+    pub fn answered(&self, error: Option<ErrorClass>) {
+        let whole = self.started.elapsed();
+        let first_byte = self.measured.first_byte.map_or(whole, |instant| instant - self.started);
+        record::answered(self.measured.operation, first_byte, whole, error);
     }
 
     /// Whether the server drains: an answer should say `Connection: close`.
@@ -194,7 +216,7 @@ impl Exchange {
         loop {
             match self.transport.try_send(bytes, more) {
                 Ok(count) => {
-                    self.bytes_sent += count as u64;
+                    self.sent(count, more || count < bytes.len());
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_writable(stall).await?,
@@ -213,7 +235,7 @@ impl Exchange {
         loop {
             match self.transport.try_send_file(file, offset, count) {
                 Ok(count) => {
-                    self.bytes_sent += count as u64;
+                    self.sent(count, true);
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_writable(Stall::Ignore).await?,
@@ -272,6 +294,15 @@ impl Exchange {
     /// Ends the connection at once: the client must not take what it got for a whole answer.
     pub fn abort(&mut self) {
         self.transport.shutdown(Shutdown::Both);
+    }
+
+    /// Bytes have left. The clock is read for the first of them only where more follow: an answer that leaves in one piece ends
+    /// when it begins.
+    fn sent(&mut self, count: usize, more: bool) {
+        self.bytes_sent += count as u64;
+        if more && self.measured.first_byte.is_none() {
+            self.measured.first_byte = Some(Instant::now());
+        }
     }
 
     fn take_prefetched(&mut self, into: &mut [u8]) -> usize {

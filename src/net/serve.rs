@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::certificates::TlsSettings;
-use super::exchange::{Arrival, Exchange, ReceivedHead};
+use super::exchange::{Arrival, Exchange, Measured, ReceivedHead};
 use super::tls::Tls;
 use super::transport::Transport;
 use super::watch::{Interrupt, Watched, Watchers};
 use crate::http::{self, HeadError, Parsed};
 use crate::io::{Listener, Shutdown, Socket, sleep, spawn};
 use crate::limits::{ACCEPT_PAUSE, HEAD_SIZE_MAX, PIPELINE_TURN_MAX, RECEIVE_SIZE};
+use crate::metrics::record::{self, Pause};
 
 /// How long a connection may take for what.
 #[derive(Clone, Debug)]
@@ -73,10 +74,12 @@ where
 {
     loop {
         while watchers.count() >= listening.connections_max {
+            record::accepting_paused(Pause::Connections);
             sleep(ACCEPT_PAUSE).await;
         }
         match listening.listener.try_accept() {
             Ok((socket, peer)) => {
+                record::accepted();
                 let Ok(transport) = prepare(socket, listening.tls.as_deref()) else { continue };
                 let connection = connection(transport, peer, watchers.enter(), timeouts.load_full(), service.clone());
                 // TLS and heads are read outside of any request's guard: a panic there ends this connection, not the core.
@@ -91,7 +94,10 @@ where
                 // The listener was shut down.
                 Some(libc::EINVAL | libc::EBADF) => return,
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM: others go on and will free some; try again without spinning.
-                _ => sleep(ACCEPT_PAUSE).await,
+                _ => {
+                    record::accepting_paused(Pause::Descriptors);
+                    sleep(ACCEPT_PAUSE).await;
+                }
             },
         }
     }
@@ -132,6 +138,7 @@ pub(super) async fn connection<S>(
 {
     let mut line = Line { transport, watched, pending: Vec::new() };
     if line.transport.has_handshake() && !handshake(&mut line, &timeouts).await {
+        record::refused();
         return line.transport.shutdown(Shutdown::Write);
     }
     let mut turn = 0;
@@ -214,6 +221,7 @@ where
         body_received: 0,
         body_is_done: false,
         bytes_sent: 0,
+        measured: Measured::default(),
     };
     let after = match guarded(service(&mut exchange)).await {
         Ok(after) => after,

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use super::tls::Tls;
 use crate::io::{Shutdown, Socket};
+use crate::metrics::record;
 
 /// What carries a connection's bytes.
 pub enum Transport {
@@ -30,18 +31,20 @@ impl Transport {
 
     /// Receives what has arrived, 0 at the end, `WouldBlock` when there is nothing.
     pub fn try_receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
+        let received = match self {
             Self::Plain(socket) => socket.try_receive(into),
             Self::Tls(tls) => tls.try_receive(into),
-        }
+        };
+        received.inspect(|count| record::received(*count))
     }
 
     /// Takes as many of `bytes` as there is room for.
     pub fn try_send(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
-        match self {
+        let sent = match self {
             Self::Plain(socket) => socket.try_send(bytes, more),
             Self::Tls(tls) => tls.try_send(bytes, more),
-        }
+        };
+        sent.inspect(|count| record::sent(*count))
     }
 
     /// Pushes out what `try_send` took and holds; `WouldBlock` while some is left.
@@ -63,7 +66,7 @@ impl Transport {
     /// Sends from the page cache, see `Socket::try_send_file`.
     pub fn try_send_file(&mut self, file: BorrowedFd<'_>, offset: &mut u64, count: usize) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.try_send_file(file, offset, count),
+            Self::Plain(socket) => socket.try_send_file(file, offset, count).inspect(|count| record::sent(*count)),
             Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

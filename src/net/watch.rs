@@ -12,6 +12,7 @@ use slab::Slab;
 
 use crate::io;
 use crate::limits::SWEEP_INTERVAL;
+use crate::metrics::record;
 
 /// The connections of one core.
 #[derive(Clone, Default)]
@@ -58,6 +59,7 @@ impl Watchers {
             is_idle: Cell::new(false),
         });
         let index = self.connections.borrow_mut().insert(watch.clone());
+        record::connections_open(self.count());
         Watched { watch, index, watchers: self.clone() }
     }
 
@@ -164,5 +166,6 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.watchers.connections.borrow_mut().remove(self.index);
+        record::connections_open(self.watchers.count());
     }
 }

@@ -1,5 +1,6 @@
 //! Every error that S3 names, in one table: code, status, message. Everything that refuses a request ends here.
 
+use crate::metrics::record::ErrorClass;
 use crate::xml;
 use std::borrow::Cow;
 use std::fmt;
@@ -132,6 +133,22 @@ impl Code {
     /// Whether the same request may succeed a little later: worth a `Retry-After`.
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::SlowDown | Self::ServiceUnavailable)
+    }
+
+    /// What metrics count it as; `None` for what is no error (NotModified).
+    pub const fn class(self) -> Option<ErrorClass> {
+        Some(match (self, self.status()) {
+            (Self::RequestTimeout, _) => ErrorClass::Timeout,
+            (_, ..=399) => return None,
+            (_, 401 | 403) => ErrorClass::Access,
+            (_, 404) => ErrorClass::NotFound,
+            (_, 409 | 412) => ErrorClass::Conflict,
+            (_, 501) => ErrorClass::NotImplemented,
+            (_, 503) => ErrorClass::SlowDown,
+            (_, 507) => ErrorClass::NoSpace,
+            (_, 500..) => ErrorClass::Internal,
+            _ => ErrorClass::Invalid,
+        })
     }
 }
 
@@ -384,6 +401,20 @@ mod tests {
         assert_eq!(error.fields().len(), 2);
         assert_eq!(error.to_string(), "InvalidArgument: Provided max-keys not an integer");
         assert_eq!(size_of::<Result<(), S3Error>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn every_error_has_a_class_and_not_modified_none() {
+        for code in Code::ALL {
+            assert_eq!(code.class().is_none(), *code == Code::NotModified, "{code:?}");
+        }
+        let classes = [Code::NoSuchKey, Code::PreconditionFailed, Code::SlowDown, Code::InsufficientStorage].map(Code::class);
+        let expected = [ErrorClass::NotFound, ErrorClass::Conflict, ErrorClass::SlowDown, ErrorClass::NoSpace].map(Some);
+        assert_eq!(classes, expected);
+        assert_eq!(Code::RequestTimeout.class(), Some(ErrorClass::Timeout));
+        assert_eq!(Code::SignatureDoesNotMatch.class(), Some(ErrorClass::Access));
+        assert_eq!(Code::InternalError.class(), Some(ErrorClass::Internal));
+        assert_eq!(Code::InvalidRange.class(), Some(ErrorClass::Invalid));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::http::conditional::{self, Conditions, Outcome};
 use crate::http::{self, Range};
 use crate::io::blocking;
 use crate::limits::SMALL_OBJECT_SIZE_MAX;
+use crate::metrics::record::{self, Opened, ReadFrom};
 use crate::net::{After, Exchange};
 use crate::store::object::{self, Object, State};
 use crate::sys;
@@ -54,8 +55,10 @@ pub(super) async fn find(context: &Context<'_>) -> Result<Object, S3Error> {
     let (bucket, key) = (context.bucket(), context.key());
     let refused = |error| refusal::store(error, bucket, key);
     if let Some(object) = object::open_cached(context.core.volume(), bucket, key.as_bytes()).map_err(refused)? {
+        record::opened(Opened::Cached);
         return Ok(object);
     }
+    record::opened(Opened::Helper);
     let settings = context.core.settings.clone();
     let (bucket, key) = (bucket.to_owned(), key.to_owned());
     let opened = blocking(move || object::open(&settings.volume, &bucket, key.as_bytes())).await?;
@@ -163,6 +166,9 @@ async fn read_small(object: &Object, part: &Part) -> Result<Vec<u8>, S3Error> {
         })
         .await??
         .ok_or_else(changed)?;
+        record::read(ReadFrom::Helper, bytes.len());
+    } else {
+        record::read(ReadFrom::PageCache, bytes.len());
     }
     if object::is_unchanged(&object.file, &object.state) { Ok(bytes) } else { Err(changed()) }
 }
@@ -212,5 +218,5 @@ async fn send_large(
             After::Abort
         }
     };
-    Ok(Reply::Sent(Exchanged { after, status: answer.status }))
+    Ok(Reply::Sent(Exchanged { after, status: answer.status, error: None }))
 }

@@ -5,6 +5,7 @@
 //! S3 does (`x-id`, cache busters); one that names a feature is never taken for a plain GET or PUT.
 
 use crate::limits;
+use crate::metrics::record;
 use crate::s3::error::{Code, S3Error};
 
 /// What a request's path addresses.
@@ -88,6 +89,33 @@ macro_rules! routes {
         /// Reads of features that are not built.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Unconfigured { $($rn,)* }
+
+        /// What metrics tell apart: every operation that is built, and four kinds of other requests.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counted {
+            /// Refused before it was known which operation it is: an unreadable head, a wrong signature, a wrong address.
+            Unrouted,
+            Health,
+            Unconfigured,
+            NotBuilt,
+            $($bn,)*
+        }
+
+        impl Counted {
+            /// The label of each, in order.
+            pub const NAMES: &[&str] = &["Unrouted", "Health", "Unconfigured", "NotBuilt", $(stringify!($bn),)*];
+        }
+
+        impl Operation {
+            /// What metrics count it as.
+            pub const fn counted(self) -> Counted {
+                match self {
+                    $(Operation::$bn => Counted::$bn,)*
+                    Operation::Unconfigured(_) => Counted::Unconfigured,
+                    Operation::NotBuilt => Counted::NotBuilt,
+                }
+            }
+        }
 
         /// The first row that matches is the one.
         pub static ROUTES: &[Route] = &[
@@ -245,6 +273,16 @@ routes! {
         Post Object "select" Always, SelectObjectContent as "s3:GetObject";
         Put Object "tagging" Always, PutObjectTagging;
         Delete Object "tagging" Always, DeleteObjectTagging;
+    }
+}
+
+const _: () = assert!(Counted::NAMES.len() <= limits::METRIC_OPERATIONS_MAX);
+// What is not said to be something else.
+const _: () = assert!(Counted::Unrouted as u8 == 0);
+
+impl From<Counted> for record::Operation {
+    fn from(counted: Counted) -> Self {
+        Self::new(counted as u8)
     }
 }
 

@@ -11,13 +11,14 @@ use super::address::{self, Address};
 use super::answer::{Answer, HOST_ID, Reply};
 use super::context::{Bounds, Context, Query};
 use super::error::{Code, S3Error};
-use super::operation::{self, Level, Operation, Route};
+use super::operation::{self, Counted, Level, Operation, Route};
 use super::{attributes, body, bucket, complete, copy, delete, get, health, list, multipart, put, request_headers, unconfigured};
 use crate::auth::{self, RootCredentials, Verifier};
 use crate::base::time::Timestamp;
 use crate::config::ReadMode;
 use crate::http::{self, DateCache, HeadError, Request};
 use crate::mem::Arena;
+use crate::metrics::record::ErrorClass;
 use crate::net::{After, Arrival, Exchange, ReceivedHead};
 use crate::policy::{self, Decision, Question};
 use crate::store::Volume;
@@ -66,6 +67,8 @@ pub struct Core {
 pub(super) struct Exchanged {
     pub(super) after: After,
     pub(super) status: u16,
+    /// What went wrong, for the metrics.
+    pub(super) error: Option<Code>,
 }
 
 impl Core {
@@ -107,6 +110,15 @@ impl Core {
     }
 }
 
+impl Exchanged {
+    fn error_class(&self) -> Option<ErrorClass> {
+        match self.error {
+            Some(code) => code.class(),
+            None => (self.after == After::Abort).then_some(ErrorClass::CutOff),
+        }
+    }
+}
+
 /// Serves what arrived on a connection.
 pub async fn serve_exchange(core: &Core, exchange: &mut Exchange) -> After {
     let request_id = core.request_id();
@@ -126,9 +138,11 @@ pub async fn serve_exchange(core: &Core, exchange: &mut Exchange) -> After {
             log_error(&error, head.as_ref(), &request_id);
             let resource = head.as_ref().map(|head| String::from_utf8_lossy(head.request().path()).into_owned());
             let answer = Answer::error(&error, resource.as_deref().unwrap_or_default(), &request_id);
-            send(core, exchange, head.as_ref(), &answer, &request_id).await
+            let sent = send(core, exchange, head.as_ref(), &answer, &request_id).await;
+            Exchanged { error: Some(error.code()), ..sent }
         }
     };
+    exchange.answered(exchanged.error_class());
     if core.settings.live.load().log_requests {
         log_request(exchange, head.as_ref(), &request_id, exchanged.status);
     }
@@ -138,6 +152,7 @@ pub async fn serve_exchange(core: &Core, exchange: &mut Exchange) -> After {
 async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead, request_id: &str) -> Result<Reply, S3Error> {
     let request = head.request();
     if let Some(answer) = health::answer(core, &request) {
+        exchange.counts_as(Counted::Health.into());
         return Ok(answer.into());
     }
     let settings = &*core.settings;
@@ -147,6 +162,7 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     let authenticated = authenticate(core, &live, &request, now)?;
     let address = address::parse(request.path(), request.host(), &live.domains)?;
     let route = route(&request, &query, &address)?;
+    exchange.counts_as(route.operation.counted().into());
     let question = Question {
         principal: authenticated.principal,
         action: route.action(query.value("versionId").is_some()),
@@ -265,7 +281,7 @@ async fn send(core: &Core, exchange: &mut Exchange, head: Option<&ReceivedHead>,
         Ok(()) => After::Close,
         Err(_) => After::Abort,
     };
-    Exchanged { after, status: answer.status }
+    Exchanged { after, status: answer.status, error: None }
 }
 
 fn refused(error: HeadError) -> S3Error {

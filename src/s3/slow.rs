@@ -58,6 +58,7 @@ pub(super) async fn answer(
             None => {}
         }
     };
+    let error = result.as_ref().err().map(|error| error.code());
     let document = match result {
         Ok(document) => document.xml,
         Err(error) => {
@@ -70,7 +71,7 @@ pub(super) async fn answer(
     chunk(&mut rest, &document);
     rest.extend_from_slice(b"0\r\n\r\n");
     let sent = client_is_there && exchange.send(&rest, false).await.is_ok();
-    Ok(Reply::Sent(Exchanged { after: if sent { After::Close } else { After::Abort }, status: 200 }))
+    Ok(Reply::Sent(Exchanged { after: if sent { After::Close } else { After::Abort }, status: 200, error }))
 }
 
 /// One chunk of `Transfer-Encoding: chunked` (RFC 9112 section 7.1).

@@ -19,6 +19,7 @@ use crate::config::{Config, Scheme};
 use crate::io::{self, Helpers, Listener};
 use crate::limits::{DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG, SLOW_HELPERS_PER_CORE};
 use crate::mem::Arena;
+use crate::metrics::record::{self, CoreCells};
 use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
 use crate::s3::{self, Core, Live, Settings};
 use crate::store;
@@ -63,6 +64,7 @@ struct Start {
     arena_size: usize,
     listeners: Vec<socket2::Socket>,
     seed: u64,
+    cells: &'static CoreCells,
     tls: Option<Arc<TlsSettings>>,
     timeouts: Arc<ArcSwap<Timeouts>>,
 }
@@ -91,6 +93,7 @@ impl Cores {
             let failed = |error: std::io::Error| Fatal::CoreStart { core: cpu, reason: error.to_string() };
             let listeners = listeners(config).map_err(failed)?;
             let seed = getrandom::u64().map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+            let cells = CoreCells::leak();
             let start = Start {
                 cpu,
                 config: config.clone(),
@@ -99,6 +102,7 @@ impl Cores {
                 arena_size,
                 listeners,
                 seed,
+                cells,
                 tls: tls.clone(),
                 timeouts: timeouts.clone(),
             };
@@ -183,6 +187,7 @@ fn run_core(start: Start, life: CoreLife, ready: &Ready) {
     let refuse = |reason: String| {
         let _ = ready.send(Err((cpu, reason)));
     };
+    record::start_core(start.cells, sys::cpu::thread_id());
     if let Err(errno) = sys::cpu::pin(cpu) {
         return refuse(format!("pinning the thread: {errno}"));
     }
@@ -196,9 +201,13 @@ fn run_core(start: Start, life: CoreLife, ready: &Ready) {
         (Err(error), _) | (_, Err(error)) => return refuse(error.to_string()),
     };
     match Helpers::start(SLOW_HELPERS_PER_CORE, on_start) {
-        Ok(helpers) => io::take_slow_helpers(helpers),
+        Ok(slow) => {
+            slow.record_in(&start.cells.slow_helpers);
+            io::take_slow_helpers(slow);
+        }
         Err(error) => return refuse(error.to_string()),
     }
+    helpers.record_in(&start.cells.helpers);
     if let Err(error) = io::run_core(helpers, || serve(start, arena, ready)) {
         return refuse(error.to_string());
     }

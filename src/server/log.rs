@@ -4,7 +4,6 @@
 //! Nothing secret gets here: `Secret` has no `Display`, and dependencies, which do not know ours, speak from `warn` on only.
 
 use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -13,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::LogLevel;
+use crate::metrics::record;
 
 /// Changes the level of a running log.
 pub struct Log {
@@ -58,14 +58,11 @@ fn targets(level: LogLevel) -> Targets {
     Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("sluice", level)
 }
 
-/// Panics of this process so far, caught or not.
-static PANICS: AtomicU64 = AtomicU64::new(0);
-
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("no message");
-    let count = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
+    let count = record::panicked();
     tracing::error!(thread = thread.name().unwrap_or("unnamed"), place, count, "panic: {message}");
 }
 

@@ -17,7 +17,9 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
+use crate::metrics::record::{self, BarrierCells};
 use crate::sys;
 
 /// Place of a change in the order of publication.
@@ -42,8 +44,7 @@ struct Shared {
     failed: AtomicBool,
     state: Mutex<State>,
     wanted: Condvar,
-    /// Barriers done, for the logs and the tests.
-    barriers: AtomicU64,
+    cells: BarrierCells,
 }
 
 struct State {
@@ -73,7 +74,7 @@ impl Barrier {
             failed: AtomicBool::new(false),
             state: Mutex::new(State { waiting: Vec::new(), wanted: 0, closed: false }),
             wanted: Condvar::new(),
-            barriers: AtomicU64::new(0),
+            cells: BarrierCells::default(),
         });
         if method == Method::Nothing {
             shared.durable.store(u64::MAX, Ordering::Release);
@@ -97,7 +98,10 @@ impl Barrier {
 
     /// Waits until the change of `ticket` survives a power cut.
     pub async fn durable(&self, ticket: Ticket) -> Result<(), VolumeFailed> {
-        Durable { shared: &self.shared, ticket, asked: false }.await
+        let since = Instant::now();
+        let durable = Durable { shared: &self.shared, ticket, asked: false }.await;
+        record::barrier_waited(since.elapsed());
+        durable
     }
 
     /// Whether an fsync has failed: nothing is acknowledged any more, reads go on.
@@ -110,9 +114,9 @@ impl Barrier {
         self.shared.fail();
     }
 
-    /// Barriers done so far.
-    pub fn count(&self) -> u64 {
-        self.shared.barriers.load(Ordering::Relaxed)
+    /// What the barriers did so far.
+    pub fn cells(&self) -> &BarrierCells {
+        &self.shared.cells
     }
 }
 
@@ -137,8 +141,9 @@ impl Shared {
             drop(state);
             // Closed here: what is published from now on belongs to the next barrier.
             let batch = self.published.load(Ordering::Acquire);
+            let started = Instant::now();
             let synced = sync(directory, method);
-            self.barriers.fetch_add(1, Ordering::Relaxed);
+            self.cells.record(batch - self.durable.load(Ordering::Relaxed), started.elapsed());
             if let Err(errno) = synced {
                 tracing::error!(%errno, "fsync failed: the volume takes no more changes, reads go on");
                 self.fail();
@@ -242,8 +247,8 @@ mod tests {
         let directory = sys::path::open_root(top.path().as_os_str().as_encoded_bytes()).unwrap();
         let barrier = Barrier::start(directory, Method::ChangedDirectory).unwrap();
         wait(&barrier, barrier.published());
-        let before = barrier.count();
+        let before = barrier.cells().sync.count();
         wait(&barrier, barrier.observed());
-        assert!(barrier.count() > before);
+        assert!(barrier.cells().sync.count() > before);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::barrier::{Barrier, Method};
 
-use super::list::SnapshotCache;
+use super::list::{SnapshotCache, SnapshotUse};
 use super::locks::KeyLocks;
 use super::multipart::{self, Uploads};
 use crate::config::Durability;
@@ -138,6 +138,11 @@ impl Volume {
     /// The barrier that every acknowledged change waits for.
     pub fn barrier(&self) -> &Barrier {
         &self.barrier
+    }
+
+    /// How the snapshots of directories were used.
+    pub fn snapshot_use(&self) -> SnapshotUse {
+        self.snapshots.usage()
     }
 
     /// Whether changes can be acknowledged: false after a failed fsync.

@@ -9,6 +9,11 @@ pub fn available() -> Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
+/// The id of the calling thread.
+pub fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
 /// Pins the calling thread to one CPU.
 pub fn pin(cpu: usize) -> Result<()> {
     allow(&[cpu])

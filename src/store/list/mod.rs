@@ -15,7 +15,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use snapshot::SnapshotCache;
+pub use snapshot::{SnapshotCache, SnapshotUse};
 
 use super::key::{self, BODY_OF_DIRECTORY, OBJECT_OF_DIRECTORY};
 use super::record::{SUMMARY_NAME, Summary};

@@ -90,6 +90,19 @@ struct Shelf {
     by_use: BTreeMap<u64, (u64, u64)>,
     uses: u64,
     size: usize,
+    hits: u64,
+    builds: u64,
+}
+
+/// How snapshots were used so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotUse {
+    /// Taken from the shelf.
+    pub hits: u64,
+    /// Read from the directory, also in vain: it was too large, or somebody else was faster.
+    pub builds: u64,
+    /// Bytes on the shelf now.
+    pub size: usize,
 }
 
 #[derive(Debug)]
@@ -107,9 +120,10 @@ impl SnapshotCache {
         Self { shelf: Mutex::default(), large: Mutex::default(), size_max }
     }
 
-    /// Bytes kept.
-    pub fn size(&self) -> usize {
-        lock(&self.shelf).size
+    /// How they were used.
+    pub fn usage(&self) -> SnapshotUse {
+        let shelf = lock(&self.shelf);
+        SnapshotUse { hits: shelf.hits, builds: shelf.builds, size: shelf.size }
     }
 
     /// The snapshot of a directory whose `stat` was taken just now. `None`: it has too many names, see `scan`.
@@ -134,6 +148,7 @@ impl SnapshotCache {
             let is_too_large = built.len() > SNAPSHOT_NAMES_MAX || built.size() > SNAPSHOT_SIZE_MAX;
             if is_too_large { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
         })?;
+        lock(&self.shelf).builds += 1;
         if let ControlFlow::Break(found) = end {
             return Ok(found);
         }
@@ -156,6 +171,7 @@ impl SnapshotCache {
             return None;
         }
         shelf.uses += 1;
+        shelf.hits += 1;
         let now = shelf.uses;
         let kept = shelf.kept.get_mut(&place)?;
         let before = std::mem::replace(&mut kept.used, now);
@@ -314,7 +330,7 @@ mod tests {
         let mut stat = stat::of(&directory).unwrap();
         stat.ctime_ns = clock::realtime_ns();
         cache.load(directory.as_fd(), &stat).unwrap();
-        assert_eq!(cache.size(), 0);
+        assert_eq!(cache.usage().size, 0);
     }
 
     #[test]
@@ -333,7 +349,7 @@ mod tests {
         let (a, b) = (load(0), load(1));
         assert!(Arc::ptr_eq(&a, &load(0)));
         load(2);
-        assert!(cache.size() <= 3000);
+        assert!(cache.usage().size <= 3000);
         assert!(Arc::ptr_eq(&a, &load(0)));
         assert!(!Arc::ptr_eq(&b, &load(1)));
     }
