@@ -47,14 +47,15 @@ fn signature(criterion: &mut Criterion) {
     let secret = Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned());
     let root = RootCredentials::new("AKIAIOSFODNN7EXAMPLE".to_owned(), secret);
     let now = Timestamp::parse_amz_date("20130524T000000Z").expect("a date");
-    let scope = Scope { region: "us-east-1", now };
-    let header = SignedRequest { method: "GET", path: b"/test.txt", query: b"", host: HOST, headers: GET };
+    let scope = Scope { region: "us-east-1", now, accepts_version_2: false };
+    let header = SignedRequest { method: "GET", path: b"/test.txt", query: b"", host: HOST, host_bucket: None, headers: GET };
     let presigned = SignedRequest { query: PRESIGNED, headers: &GET[..2], ..header };
     let upload = SignedRequest {
         method: "PUT",
         path: b"/examplebucket/chunkObject.txt",
         query: b"",
         host: b"s3.amazonaws.com",
+        host_bucket: None,
         headers: STREAMING,
     };
     let mut verifier = Verifier::default();

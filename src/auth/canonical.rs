@@ -66,13 +66,19 @@ fn write_header<H: Headers + ?Sized>(out: &mut Vec<u8>, request: &SignedRequest<
         write_trimmed(out, request.host);
         true
     } else {
-        write_values(out, request.headers, name)
+        write_values(out, request.headers, name, write_trimmed)
     };
     out.push(b'\n');
     found
 }
 
-fn write_values<H: Headers + ?Sized>(out: &mut Vec<u8>, headers: &H, name: &str) -> bool {
+/// Appends the values of a header, comma-separated, each as `write_one` writes it; false when there is none.
+pub(super) fn write_values<H: Headers + ?Sized>(
+    out: &mut Vec<u8>,
+    headers: &H,
+    name: &str,
+    write_one: impl Fn(&mut Vec<u8>, &[u8]),
+) -> bool {
     let mut found = false;
     for index in 0..headers.count() {
         let (header, value) = headers.field(index);
@@ -80,7 +86,7 @@ fn write_values<H: Headers + ?Sized>(out: &mut Vec<u8>, headers: &H, name: &str)
             if found {
                 out.push(b',');
             }
-            write_trimmed(out, value);
+            write_one(out, value);
             found = true;
         }
     }
@@ -132,7 +138,7 @@ mod tests {
     }
 
     fn canonical(headers: &[(&[u8], &[u8])], signed_headers: &str) -> (String, Coverage) {
-        let request = SignedRequest { method: "GET", path: b"/", query: b"", host: b" example.com ", headers };
+        let request = SignedRequest { method: "GET", path: b"/", query: b"", host: b" example.com ", host_bucket: None, headers };
         let (mut out, mut scratch) = (Vec::new(), Vec::new());
         let coverage =
             write_request(&mut out, &mut scratch, &request, &Query::default(), signed_headers, b"UNSIGNED-PAYLOAD").unwrap();

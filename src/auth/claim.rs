@@ -115,9 +115,9 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl Noted<'_> {
+impl<'a> Noted<'a> {
     /// `x-amz-date` counts before `Date`; each may have either form (s3cmd and old signers send RFC 1123 dates).
-    fn date_of_header(&self) -> Result<(Timestamp, [u8; 16]), AuthError> {
+    pub(super) fn date_of_header(&self) -> Result<(Timestamp, [u8; 16]), AuthError> {
         let field = if self.amz_date == Field::Absent { self.date } else { self.amz_date };
         let Field::Once(value) = field else { return Err(AuthError::MissingDate) };
         let text = std::str::from_utf8(value).map_err(|_| AuthError::MissingDate)?;
@@ -127,6 +127,14 @@ impl Noted<'_> {
         let time = Timestamp::parse_http_date(text).ok_or(AuthError::MissingDate)?;
         let timestamp = time.amz_date().as_bytes().try_into().map_err(|_| AuthError::MissingDate)?;
         Ok((time, timestamp))
+    }
+
+    /// `Date`, where no `x-amz-date` takes its place.
+    pub(super) fn date_unless_amz_date(&self) -> &'a [u8] {
+        match (self.amz_date, self.date) {
+            (Field::Absent, Field::Once(value)) => value,
+            _ => b"",
+        }
     }
 }
 
@@ -145,7 +153,7 @@ impl<'a> Components<'a> {
         match scheme {
             ALGORITHM => Self::read_list(rest).map_err(AuthError::HeaderMalformed),
             "" => Err(AuthError::EmptyAuthorization),
-            // Versions 2 (`AWS`), 3 and 4A.
+            // Version 2 (`AWS`) where it is not accepted, versions 3 and 4A.
             _ if scheme.starts_with("AWS") => Err(AuthError::UnsupportedMechanism),
             _ => Err(AuthError::UnsupportedAuthorizationType),
         }
@@ -229,7 +237,7 @@ fn check_lifetime(signed_at: Timestamp, expires_s: u32, now: Timestamp) -> Resul
     }
     let expired_at = Timestamp::from_seconds(signed_at.seconds + i64::from(expires_s));
     if now > expired_at {
-        return Err(AuthError::Expired { expires_s, expired_at, server_time: now });
+        return Err(AuthError::Expired { expires_s: Some(expires_s), expired_at, server_time: now });
     }
     Ok(())
 }
@@ -292,7 +300,7 @@ mod tests {
 
     #[test]
     fn each_part_of_the_scope_has_its_own_error() {
-        let scope = Scope { region: "us-east-1", now: Timestamp::default() };
+        let scope = Scope { region: "us-east-1", now: Timestamp::default(), accepts_version_2: false };
         let fault = |text| Credential::read(text, b"20130524T000000Z", &scope).map(|_| ()).unwrap_err();
         let good = Credential::read("a/b/20130524/us-east-1/s3/aws4_request", b"20130524T000000Z", &scope);
         assert_eq!(good.map(|credential| credential.access_key.to_owned()), Ok("a/b".to_owned()));
@@ -324,7 +332,7 @@ mod tests {
         }
         let at = Timestamp::from_seconds;
         assert_eq!(check_lifetime(at(1000), 60, at(1060)), Ok(()));
-        let expired = AuthError::Expired { expires_s: 60, expired_at: at(1060), server_time: at(1061) };
+        let expired = AuthError::Expired { expires_s: Some(60), expired_at: at(1060), server_time: at(1061) };
         assert_eq!(check_lifetime(at(1000), 60, at(1061)), Err(expired));
         assert_eq!(check_lifetime(at(1000), 60, at(100)), Ok(()));
         assert_eq!(check_lifetime(at(1000), 60, at(99)), Err(AuthError::NotYetValid { server_time: at(99) }));

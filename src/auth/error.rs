@@ -12,7 +12,7 @@ use crate::limits::{CLOCK_SKEW_MAX_S, PRESIGN_EXPIRES_MAX_S};
 pub enum AuthError {
     /// `Authorization` beside query authentication, or twice.
     SeveralMechanisms,
-    /// Signature version 2, 4A or an older one: recognised, and refused.
+    /// Signature version 4A, an older one, or version 2 where it is not accepted: recognised, and refused.
     UnsupportedMechanism,
     /// An `Authorization` of no AWS scheme (`Basic`, `Bearer`).
     UnsupportedAuthorizationType,
@@ -20,6 +20,12 @@ pub enum AuthError {
     EmptyAuthorization,
     HeaderMalformed(HeaderFault),
     QueryMalformed(QueryFault),
+    /// Not `AWS key:signature`.
+    HeaderVersion2Malformed,
+    /// A link of Signature Version 2 without one of its three parameters.
+    QueryVersion2Malformed,
+    /// An `Expires` that is no number of seconds.
+    ExpiresVersion2(String),
     /// Neither `x-amz-date` nor `Date` holds one instant.
     MissingDate,
     RequestTimeTooSkewed {
@@ -28,7 +34,8 @@ pub enum AuthError {
     },
     /// A pre-signed URL whose time is over.
     Expired {
-        expires_s: u32,
+        /// Its lifetime; links of version 2 tell only when it ends.
+        expires_s: Option<u32>,
         expired_at: Timestamp,
         server_time: Timestamp,
     },
@@ -91,12 +98,15 @@ pub struct Mismatch {
     pub access_key: String,
     pub string_to_sign: Vec<u8>,
     pub signature_provided: Vec<u8>,
-    pub canonical_request: Vec<u8>,
+    /// Version 2 has none.
+    pub canonical_request: Option<Vec<u8>>,
 }
 
 const UNSUPPORTED: &str = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
 const SEVERAL: &str = "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string \
                        parameter or the Authorization header should be specified";
+const VERSION_2_HEADER: &str = "AWS authorization header is invalid.  Expected AwsAccessKeyId:signature";
+const VERSION_2_PARAMETERS: &str = "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters";
 const NO_DATE: &str = "AWS authentication requires a valid Date or x-amz-date header";
 const SKEWED: &str = "The difference between the request time and the current time is too large.";
 const NOT_SIGNED: &str = "There were headers present in the request which were not signed";
@@ -112,13 +122,18 @@ impl AuthError {
     /// The `Code` of S3's error document.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::SeveralMechanisms | Self::UnsupportedAuthorizationType | Self::InvalidContentSha256(_) => "InvalidArgument",
+            Self::SeveralMechanisms
+            | Self::UnsupportedAuthorizationType
+            | Self::HeaderVersion2Malformed
+            | Self::InvalidContentSha256(_) => "InvalidArgument",
             Self::UnsupportedMechanism | Self::MissingContentSha256 => "InvalidRequest",
             Self::HeaderMalformed(_) => "AuthorizationHeaderMalformed",
             Self::QueryMalformed(_) => "AuthorizationQueryParametersError",
             Self::RequestTimeTooSkewed { .. } => "RequestTimeTooSkewed",
             Self::EmptyAuthorization
             | Self::MissingDate
+            | Self::QueryVersion2Malformed
+            | Self::ExpiresVersion2(_)
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
             | Self::HeadersNotSigned(_) => "AccessDenied",
@@ -138,6 +153,9 @@ impl AuthError {
             Self::EmptyAuthorization => "Access Denied".into(),
             Self::HeaderMalformed(fault) => format!("The authorization header is malformed; {}", fault.sentence()).into(),
             Self::QueryMalformed(fault) => fault.sentence(),
+            Self::HeaderVersion2Malformed => VERSION_2_HEADER.into(),
+            Self::QueryVersion2Malformed => VERSION_2_PARAMETERS.into(),
+            Self::ExpiresVersion2(text) => format!("Invalid date (should be seconds since epoch): {text}").into(),
             Self::MissingDate => NO_DATE.into(),
             Self::RequestTimeTooSkewed { .. } => SKEWED.into(),
             Self::Expired { .. } => "Request has expired".into(),
@@ -155,7 +173,9 @@ impl AuthError {
     /// The further elements of S3's error document, in its order. Values are not yet escaped for XML.
     pub fn elements(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::SeveralMechanisms | Self::UnsupportedAuthorizationType => vec![("ArgumentName", "Authorization".into())],
+            Self::SeveralMechanisms | Self::UnsupportedAuthorizationType | Self::HeaderVersion2Malformed => {
+                vec![("ArgumentName", "Authorization".into())]
+            }
             Self::InvalidContentSha256(value) => {
                 vec![("ArgumentName", "x-amz-content-sha256".into()), ("ArgumentValue", value.clone())]
             }
@@ -167,11 +187,11 @@ impl AuthError {
                 ("ServerTime", server_time.iso8601()),
                 ("MaxAllowedSkewMilliseconds", (CLOCK_SKEW_MAX_S * 1000).to_string()),
             ],
-            Self::Expired { expires_s, expired_at, server_time } => vec![
-                ("X-Amz-Expires", expires_s.to_string()),
-                ("Expires", expired_at.iso8601()),
-                ("ServerTime", server_time.iso8601()),
-            ],
+            Self::Expired { expires_s, expired_at, server_time } => {
+                let lifetime = expires_s.map(|seconds| ("X-Amz-Expires", seconds.to_string()));
+                let times = [("Expires", expired_at.iso8601()), ("ServerTime", server_time.iso8601())];
+                lifetime.into_iter().chain(times).collect()
+            }
             Self::NotYetValid { server_time } => vec![("ServerTime", server_time.iso8601())],
             Self::HeadersNotSigned(names) => vec![("HeadersNotSigned", names.clone())],
             Self::InvalidAccessKeyId(access_key) => vec![("AWSAccessKeyId", access_key.clone())],
@@ -247,14 +267,16 @@ impl CredentialFault {
 impl Mismatch {
     fn elements(&self) -> Vec<(&'static str, String)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        vec![
+        let mut elements = vec![
             ("AWSAccessKeyId", self.access_key.clone()),
             ("StringToSign", text(&self.string_to_sign)),
             ("SignatureProvided", text(&self.signature_provided)),
             ("StringToSignBytes", spaced_hex(&self.string_to_sign)),
-            ("CanonicalRequest", text(&self.canonical_request)),
-            ("CanonicalRequestBytes", spaced_hex(&self.canonical_request)),
-        ]
+        ];
+        if let Some(request) = &self.canonical_request {
+            elements.extend([("CanonicalRequest", text(request)), ("CanonicalRequestBytes", spaced_hex(request))]);
+        }
+        elements
     }
 }
 
@@ -301,7 +323,7 @@ mod tests {
             access_key: "AKID".into(),
             string_to_sign: b"AWS".to_vec(),
             signature_provided: b"00".to_vec(),
-            canonical_request: b"GET\n".to_vec(),
+            canonical_request: Some(b"GET\n".to_vec()),
         };
         let elements = AuthError::SignatureDoesNotMatch(Box::new(mismatch)).elements();
         assert!(elements.contains(&("StringToSignBytes", "41 57 53".to_owned())));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -56,7 +57,19 @@ impl fmt::Debug for SigningKey {
 /// Whether `given` is `expected`, in a time that does not tell how much of it was right. The texts are compared, not the
 /// bytes they spell: S3 writes signatures in lower case and takes no other.
 pub(super) fn same_signature(expected: &[u8; 64], given: &[u8]) -> bool {
-    expected[..].ct_eq(given).into()
+    same_text(expected, given)
+}
+
+/// The same for a signature of any length; that of the length is no secret.
+pub(super) fn same_text(expected: &[u8], given: &[u8]) -> bool {
+    expected.ct_eq(given).into()
+}
+
+/// The code of Signature Version 2, whose key is the secret itself.
+pub(super) fn mac_sha1(secret: &Secret, text: &[u8]) -> [u8; 20] {
+    let mut mac: Hmac<Sha1> = keyed(secret.expose().as_bytes());
+    mac.update(text);
+    mac.finalize().into_bytes().into()
 }
 
 /// The last few derived keys: deriving costs four HMACs, verifying with a remembered one a single one.
@@ -110,9 +123,9 @@ impl Entry {
     }
 }
 
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
+fn keyed<H: KeyInit>(key: &[u8]) -> H {
     // RFC 2104 section 3: HMAC takes a key of any length, so that this constructor never fails.
-    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+    H::new_from_slice(key).expect("HMAC takes a key of any length")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Who is it? Signature Version 4 in every form that S3 clients send: header, pre-signed URL, and the chunk and trailer
 //! signatures of streaming uploads. <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html>
+//! Where the operator wants it, also Version 2 (`version_2`).
 //!
 //! The story: [`Verifier::authenticate`] notes the few headers it needs, reads the query, decides by which one mechanism the
 //! request is authenticated, reads the claim (`claim`), looks the secret up, writes the canonical request (`canonical`,
@@ -18,6 +19,7 @@ mod claim;
 mod error;
 mod keys;
 mod query;
+mod version_2;
 
 #[cfg(test)]
 mod mutations;
@@ -25,6 +27,8 @@ mod mutations;
 mod properties;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod version_2_tests;
 
 use sha2::{Digest, Sha256};
 
@@ -39,6 +43,7 @@ use crate::base::time::Timestamp;
 
 pub use self::chunk::{ChunkVerifier, SignatureMismatch};
 pub use self::error::{AuthError, CredentialFault, HeaderFault, Mismatch, QueryFault};
+pub use self::version_2::SIGNED_PARAMETERS;
 
 /// What of a request is signed, as it came over the wire.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +55,8 @@ pub struct SignedRequest<'a, H: ?Sized> {
     pub query: &'a [u8],
     /// The authority that *routes* this request: of an absolute-form target, else the `Host` header.
     pub host: &'a [u8],
+    /// The bucket that the host names, where it names one. Only Version 2 reads it: it signs the bucket and not the host.
+    pub host_bucket: Option<&'a str>,
     pub headers: &'a H,
 }
 
@@ -71,11 +78,13 @@ impl Headers for [(&[u8], &[u8])] {
     }
 }
 
-/// What every credential must be scoped to, and the time.
+/// What every credential must be scoped to, the time, and what is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
     pub region: &'a str,
     pub now: Timestamp,
+    /// Signature Version 2, too.
+    pub accepts_version_2: bool,
 }
 
 /// Who owns an access key. Users will be looked up behind this.
@@ -174,20 +183,26 @@ impl Verifier {
         let noted = Noted::read(request.headers);
         self.query.read(request.query).map_err(|_| AuthError::InvalidUri)?;
         self.query.sort();
-        let claim = match mechanism(&noted, &self.query)? {
-            Mechanism::None => return anonymous(&noted),
+        let claim = match mechanism(&noted, &self.query, scope.accepts_version_2)? {
+            Mechanism::None => {
+                let payload = unsigned_payload(&noted)?;
+                return Ok(Authenticated { principal: &ANONYMOUS, kind: Kind::Anonymous, payload });
+            }
             Mechanism::Header(authorization) => Claim::from_header(authorization, &noted, scope)?,
             Mechanism::Query => Claim::from_query(&self.query, &noted, scope)?,
+            Mechanism::HeaderVersion2(authorization) => {
+                let claim = version_2::Claim::from_header(authorization, &noted, scope)?;
+                return self.authenticate_version_2(request, credentials, &noted, &claim);
+            }
+            Mechanism::QueryVersion2 => {
+                let claim = version_2::Claim::from_query(&self.query, scope)?;
+                return self.authenticate_version_2(request, credentials, &noted, &claim);
+            }
         };
         check_coverage(request.headers, claim.signed_headers)?;
         let payload = PayloadKind::read(claim.payload)?;
         let access_key = claim.credential.access_key;
-        let unknown = || AuthError::InvalidAccessKeyId(access_key.to_owned());
-        let identity = credentials.find(access_key).ok_or_else(unknown)?;
-        // No session token was ever issued, so that any is a wrong one.
-        if noted.security_token != Field::Absent || self.query.has("X-Amz-Security-Token") {
-            return Err(AuthError::InvalidToken);
-        }
+        let identity = self.identify(credentials, access_key, &noted)?;
         self.canonical.clear();
         let (signed_headers, digest_line) = (claim.signed_headers, claim.payload);
         let (out, scratch) = (&mut self.canonical, &mut self.scratch);
@@ -198,6 +213,34 @@ impl Verifier {
         let payload = payload.verifier(key, &claim, seed);
         Ok(Authenticated { principal: identity.principal, kind: claim.kind, payload })
     }
+
+    fn authenticate_version_2<'c, H: Headers + ?Sized>(
+        &self,
+        request: &SignedRequest<H>,
+        credentials: &'c impl CredentialLookup,
+        noted: &Noted,
+        claim: &version_2::Claim,
+    ) -> Result<Authenticated<'c>, AuthError> {
+        let payload = unsigned_payload(noted)?;
+        let identity = self.identify(credentials, claim.access_key, noted)?;
+        claim.verify(request, &self.query, &identity)?;
+        Ok(Authenticated { principal: identity.principal, kind: claim.kind, payload })
+    }
+
+    fn identify<'c>(
+        &self,
+        credentials: &'c impl CredentialLookup,
+        access_key: &str,
+        noted: &Noted,
+    ) -> Result<Identity<'c>, AuthError> {
+        let unknown = || AuthError::InvalidAccessKeyId(access_key.to_owned());
+        let identity = credentials.find(access_key).ok_or_else(unknown)?;
+        // No session token was ever issued, so that any is a wrong one.
+        if noted.security_token != Field::Absent || self.query.has("X-Amz-Security-Token") {
+            return Err(AuthError::InvalidToken);
+        }
+        Ok(identity)
+    }
 }
 
 /// The one way in which a request is authenticated.
@@ -205,36 +248,42 @@ enum Mechanism<'a> {
     None,
     Header(&'a [u8]),
     Query,
+    HeaderVersion2(&'a [u8]),
+    QueryVersion2,
 }
 
 /// Decided by presence alone, never by what would verify: a gate that looks at the header while the permissions come from
 /// the query is CVE-2026-41145.
-fn mechanism<'a>(noted: &Noted<'a>, query: &Query) -> Result<Mechanism<'a>, AuthError> {
+fn mechanism<'a>(noted: &Noted<'a>, query: &Query, accepts_version_2: bool) -> Result<Mechanism<'a>, AuthError> {
     let version_4 = ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature"].into_iter().any(|name| query.has(name));
     let version_2 = ["AWSAccessKeyId", "Signature"].into_iter().any(|name| query.has(name));
     match (noted.authorization, version_4, version_2) {
         (Field::Absent, false, false) => Ok(Mechanism::None),
+        (Field::Once(authorization), false, false) if accepts_version_2 && version_2::is_scheme_of(authorization) => {
+            Ok(Mechanism::HeaderVersion2(authorization))
+        }
         (Field::Once(authorization), false, false) => Ok(Mechanism::Header(authorization)),
         (Field::Absent, true, false) => Ok(Mechanism::Query),
+        (Field::Absent, false, true) if accepts_version_2 => Ok(Mechanism::QueryVersion2),
         (Field::Absent, false, true) => Err(AuthError::UnsupportedMechanism),
         _ => Err(AuthError::SeveralMechanisms),
     }
 }
 
-/// A request without credentials may say how its body is framed, but has no signature from which chunks could go on.
-fn anonymous(noted: &Noted) -> Result<Authenticated<'static>, AuthError> {
+/// A request without credentials or of Version 2 may say how its body is framed, but has no signature from which chunks could
+/// go on.
+fn unsigned_payload(noted: &Noted) -> Result<Payload, AuthError> {
     let kind = match noted.content_sha256 {
         Field::Absent => PayloadKind::Unsigned,
         Field::Once(value) => PayloadKind::read(value)?,
         Field::Repeated => return Err(AuthError::InvalidContentSha256(String::new())),
     };
-    let payload = match kind {
-        PayloadKind::Unsigned => Payload::Unsigned,
-        PayloadKind::Sha256(digest) => Payload::Sha256(digest),
-        PayloadKind::StreamingUnsignedTrailer => Payload::StreamingUnsignedTrailer,
-        PayloadKind::StreamingSigned | PayloadKind::StreamingSignedTrailer => return Err(AuthError::UnsupportedMechanism),
-    };
-    Ok(Authenticated { principal: &ANONYMOUS, kind: Kind::Anonymous, payload })
+    match kind {
+        PayloadKind::Unsigned => Ok(Payload::Unsigned),
+        PayloadKind::Sha256(digest) => Ok(Payload::Sha256(digest)),
+        PayloadKind::StreamingUnsignedTrailer => Ok(Payload::StreamingUnsignedTrailer),
+        PayloadKind::StreamingSigned | PayloadKind::StreamingSignedTrailer => Err(AuthError::UnsupportedMechanism),
+    }
 }
 
 /// Every `x-amz-*` header changes what a request means, so that one outside the signature could be added by anybody who
@@ -268,7 +317,7 @@ fn verify(key: &SigningKey, claim: &Claim, canonical: &[u8], coverage: Coverage)
         access_key: claim.credential.access_key.to_owned(),
         string_to_sign: string_to_sign.collect::<Vec<_>>().concat(),
         signature_provided: claim.signature.to_vec(),
-        canonical_request: canonical.to_vec(),
+        canonical_request: Some(canonical.to_vec()),
     })))
 }
 

@@ -96,7 +96,7 @@ fn flipped_headers(sample: &Sample) -> impl Iterator<Item = Sample> {
 }
 
 /// `text` with one bit flipped, for each bit where that is still ASCII that a request line or header can hold.
-fn flips(text: &str) -> impl Iterator<Item = String> + '_ {
+pub(super) fn flips(text: &str) -> impl Iterator<Item = String> + '_ {
     (0..text.len() * 8).filter_map(move |bit| {
         let mut bytes = text.as_bytes().to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -283,10 +283,11 @@ fn the_routing_host_is_the_signed_host() {
     let sample = get();
     let headers: Vec<(&[u8], &[u8])> = sample.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
     let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
-    let scope = Scope { region: "us-east-1", now: sample.now };
+    let scope = Scope { region: "us-east-1", now: sample.now, accepts_version_2: false };
     for (host, verifies) in [("examplebucket.s3.amazonaws.com", true), ("otherbucket.s3.amazonaws.com", false)] {
         let host = host.as_bytes();
-        let request = SignedRequest { method: "GET", path: b"/test.txt", query: b"", host, headers: &headers[..] };
+        let request =
+            SignedRequest { method: "GET", path: b"/test.txt", query: b"", host, host_bucket: None, headers: &headers[..] };
         assert_eq!(Verifier::default().authenticate(&request, &root, &scope).is_ok(), verifies);
     }
 }
@@ -302,8 +303,8 @@ fn a_verifier_can_be_used_again() {
         let headers: Vec<(&[u8], &[u8])> = sample.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
         let host = sample.headers.iter().find(|(name, _)| name == "Host").unwrap().1.as_bytes();
         let (path, query) = (sample.path.as_bytes(), sample.query.as_bytes());
-        let request = SignedRequest { method: &sample.method, path, query, host, headers: &headers[..] };
-        let scope = Scope { region: "us-east-1", now: sample.now };
+        let request = SignedRequest { method: &sample.method, path, query, host, host_bucket: None, headers: &headers[..] };
+        let scope = Scope { region: "us-east-1", now: sample.now, accepts_version_2: false };
         assert_eq!(verifier.authenticate(&request, &root, &scope).is_ok(), sample.authenticate().is_ok());
     }
 }

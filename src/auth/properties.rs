@@ -70,6 +70,8 @@ impl Case {
             query: self.query.iter().map(pair).collect::<Vec<_>>().join("&"),
             headers,
             now: Timestamp::from_seconds(self.seconds),
+            accepts_version_2: false,
+            host_bucket: None,
         }
     }
 
@@ -153,10 +155,11 @@ proptest! {
     #[test]
     fn noise_is_refused_without_panic(
         path in vec(any::<u8>(), 0..40),
-        query in "((X-Amz-[A-Za-z0-9-]{1,14}|[ -~]{0,8})=?[ -~]{0,30}&?){0,8}",
-        authorization in "(AWS4-HMAC-SHA256 )?((Credential|SignedHeaders|Signature)?=?[ -~]{0,30},? ?){0,5}",
+        query in "((X-Amz-[A-Za-z0-9-]{1,14}|AWSAccessKeyId|Expires|Signature|[ -~]{0,8})=?[ -~]{0,30}&?){0,8}",
+        authorization in "((AWS4-HMAC-SHA256 )?((Credential|SignedHeaders|Signature)?=?[ -~]{0,30},? ?){0,5})|AWS [ -~]{0,60}",
         date in "[0-9TZ]{0,17}",
         now in any::<i32>(),
+        accepts_version_2 in any::<bool>(),
     ) {
         let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
         let headers: [(&[u8], &[u8]); 3] = [
@@ -164,9 +167,9 @@ proptest! {
             (b"X-Amz-Date", date.as_bytes()),
             (b"x-amz-content-sha256", b"UNSIGNED-PAYLOAD"),
         ];
-        let scope = Scope { region: "us-east-1", now: Timestamp::from_seconds(now.into()) };
+        let scope = Scope { region: "us-east-1", now: Timestamp::from_seconds(now.into()), accepts_version_2 };
         for headers in [&headers[..], &headers[1..]] {
-            let request = SignedRequest { method: "GET", path: &path, query: query.as_bytes(), host: b"h", headers };
+            let request = SignedRequest { method: "GET", path: &path, query: query.as_bytes(), host: b"h", host_bucket: None, headers };
             let result = Verifier::default().authenticate(&request, &root, &scope);
             let believed = result.as_ref().is_ok_and(|authenticated| authenticated.kind != Kind::Anonymous);
             prop_assert!(!believed);

@@ -62,9 +62,24 @@ impl Query {
         self.pairs.iter().any(|pair| self.is_named(pair, name))
     }
 
+    /// The names, encoded.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.pairs.iter().map(|pair| &self.encoded[pair.name.clone()])
+    }
+
     /// The decoded value of a parameter that may be given once.
     pub(super) fn once(&self, name: &str) -> Result<Option<&[u8]>, Repeated> {
-        let mut found = self.pairs.iter().filter(|pair| self.is_named(pair, name));
+        self.single(|pair| self.is_named(pair, name))
+    }
+
+    /// The same for a parameter that the verbs read, which is found only as it is spelled: what is signed under one name must
+    /// not be served under another.
+    pub(super) fn once_as_spelled(&self, name: &str) -> Result<Option<&[u8]>, Repeated> {
+        self.single(|pair| self.encoded[pair.name.clone()] == *name.as_bytes())
+    }
+
+    fn single(&self, is_meant: impl Fn(&Pair) -> bool) -> Result<Option<&[u8]>, Repeated> {
+        let mut found = self.pairs.iter().filter(|pair| is_meant(pair));
         match (found.next(), found.next()) {
             (Some(pair), None) => Ok(Some(&self.decoded[pair.value_decoded.clone()])),
             (None, _) => Ok(None),

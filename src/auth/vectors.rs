@@ -16,6 +16,8 @@ pub(super) struct Sample {
     pub(super) query: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) now: Timestamp,
+    pub(super) accepts_version_2: bool,
+    pub(super) host_bucket: Option<&'static str>,
 }
 
 impl Sample {
@@ -30,6 +32,8 @@ impl Sample {
             query: query.to_owned(),
             headers: lines.map(header).collect(),
             now: Timestamp::parse_amz_date(now).unwrap(),
+            accepts_version_2: false,
+            host_bucket: None,
         }
     }
 
@@ -38,8 +42,9 @@ impl Sample {
         let headers: Vec<(&[u8], &[u8])> = self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let host = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"host")).map_or(&b""[..], |(_, value)| value);
         let (path, query) = (self.path.as_bytes(), self.query.as_bytes());
-        let request = SignedRequest { method: &self.method, path, query, host, headers: &headers[..] };
-        let scope = Scope { region: "us-east-1", now: self.now };
+        let request =
+            SignedRequest { method: &self.method, path, query, host, host_bucket: self.host_bucket, headers: &headers[..] };
+        let scope = Scope { region: "us-east-1", now: self.now, accepts_version_2: self.accepts_version_2 };
         let authenticated = Verifier::default().authenticate(&request, &root, &scope)?;
         let expected = if authenticated.kind == Kind::Anonymous { &ANONYMOUS } else { root.principal() };
         assert_eq!(authenticated.principal, expected);
@@ -301,6 +306,6 @@ fn a_mismatch_carries_what_was_computed() {
     let string_to_sign = "AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/aws4_request\n\
                           7344ae5b7ee6c3e7e6b0fe0640412a37625d1fbfff95c48bbb2dc43964946972";
     assert_eq!(mismatch.string_to_sign, string_to_sign.as_bytes());
-    assert!(mismatch.canonical_request.starts_with(b"GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\nrange:"));
+    assert!(mismatch.canonical_request.unwrap().starts_with(b"GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\nrange:"));
     assert_eq!(mismatch.access_key, ACCESS_KEY);
 }

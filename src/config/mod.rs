@@ -35,6 +35,8 @@ pub struct Config {
     pub durability: Durability,
     pub read_mode: ReadMode,
     pub region: String,
+    /// Requests and links of Signature Version 2 are believed, too: a weakness, for old programs.
+    pub allow_sigv2: bool,
     /// Bytes of all blocks of all cores.
     pub buffer_memory: u64,
     pub drain_timeout: Duration,

@@ -63,6 +63,12 @@ pub struct Options {
     #[serde(deserialize_with = "scalar")]
     pub region: Option<Text>,
 
+    /// Believe Signature Version 2 as well, for old clients and benchmarks. Weak: HMAC-SHA1 over neither body, host nor most
+    /// parameters, and links that may live for ever [default: false].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(deserialize_with = "scalar")]
+    pub allow_sigv2: Option<Text>,
+
     /// Memory for object data in flight, all cores together, such as `64MiB` or `1G` [default: 128MiB, or 2MiB per core].
     #[arg(long, value_name = "SIZE")]
     #[serde(deserialize_with = "scalar")]

@@ -117,6 +117,7 @@ impl Layers {
             durability: value!(self, durability, values::durability, Durability::Acked)?,
             read_mode: value!(self, read_mode, values::read_mode, ReadMode::Auto)?,
             region: value!(self, region, values::region, "us-east-1".to_owned())?,
+            allow_sigv2: value!(self, allow_sigv2, values::boolean, false)?,
             buffer_memory: value!(self, buffer_memory, buffer_memory, limits::BUFFER_MEMORY_DEFAULT)?,
             drain_timeout: value!(self, drain_timeout, values::timeout, seconds(limits::DRAIN_TIMEOUT_DEFAULT_S))?,
             log_level: value!(self, log_level, values::log_level, LogLevel::Info)?,

@@ -101,7 +101,7 @@ pub fn copy_source(value: &[u8]) -> Result<CopySource, S3Error> {
 }
 
 /// The label in front of the longest matching suffix. Host names are compared without case and without port.
-fn bucket_of_host(host: &str, domains: &[String]) -> Option<String> {
+pub(super) fn bucket_of_host(host: &str, domains: &[String]) -> Option<String> {
     if domains.is_empty() || host.starts_with('[') {
         return None;
     }

@@ -279,6 +279,7 @@ fn on_a_core(story: Story) {
         live: ArcSwap::from_pointee(Live {
             credentials,
             domains: Vec::new(),
+            allow_sigv2: false,
             log_requests: false,
             put_size_max: PUT_SIZE_MAX,
             xml_size_max: XML_SIZE_MAX,

@@ -43,6 +43,8 @@ pub struct Live {
     pub credentials: RootCredentials,
     /// Suffixes under which buckets are host names.
     pub domains: Vec<String>,
+    /// Whether Signature Version 2 is believed.
+    pub allow_sigv2: bool,
     /// Whether each request gets a line in the log.
     pub log_requests: bool,
     /// Bytes of one PUT and of one part, at most.
@@ -240,14 +242,18 @@ fn authenticate<'c>(
     now: Timestamp,
 ) -> Result<auth::Authenticated<'c>, S3Error> {
     let headers: Vec<(&[u8], &[u8])> = request.headers().map(|(name, value)| (name.as_bytes(), value)).collect();
+    // Version 4 signs the host itself; only Version 2 needs to know what it means.
+    let host = request.host().filter(|_| live.allow_sigv2);
+    let host_bucket = host.and_then(|host| address::bucket_of_host(host, &live.domains));
     let signed = auth::SignedRequest {
         method: request.method(),
         path: request.path(),
         query: request.query().unwrap_or_default(),
         host: request.host().unwrap_or_default().as_bytes(),
+        host_bucket: host_bucket.as_deref(),
         headers: headers.as_slice(),
     };
-    let scope = auth::Scope { region: &core.settings.region, now };
+    let scope = auth::Scope { region: &core.settings.region, now, accepts_version_2: live.allow_sigv2 };
     core.verifier.borrow_mut().authenticate(&signed, &live.credentials, &scope).map_err(S3Error::from)
 }
 

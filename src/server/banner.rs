@@ -23,6 +23,7 @@ pub struct Facts {
     pub read_mode: ReadMode,
     pub buffer_memory: u64,
     pub region: String,
+    pub allow_sigv2: bool,
     pub access_key: String,
     pub root_origin: RootOrigin,
 }
@@ -72,6 +73,9 @@ impl fmt::Display for Facts {
             DirectIo::Off { reason } => writeln!(f, "  O_DIRECT    off, data passes the page cache: {reason}")?,
         }
         writeln!(f, "  durability  {}", durability_sentence(self.durability))?;
+        if self.allow_sigv2 {
+            writeln!(f, "  signatures  4, AND 2, WHICH IS WEAK: no body, host or most parameters are signed")?;
+        }
         writeln!(f, "  buffers     {} MiB", self.buffer_memory / (1024 * 1024))?;
         writeln!(f, "  root keys   {}", self.root_sentence())?;
         writeln!(f, "  try         {}", self.aws_line())
@@ -132,6 +136,7 @@ mod tests {
             read_mode: ReadMode::Auto,
             buffer_memory: 128 << 20,
             region: "us-east-1".into(),
+            allow_sigv2: false,
             access_key: "SLKEXAMPLE".into(),
             root_origin: RootOrigin::Stored { path: "/srv/my data/.sluice/config/root.toml".into(), is_new: true },
         }
@@ -153,6 +158,9 @@ mod tests {
         for part in expected {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+        assert!(!text.contains("signatures"), "{text}");
+        let weak = Facts { allow_sigv2: true, ..facts() }.to_string();
+        assert!(weak.contains("signatures  4, AND 2, WHICH IS WEAK"), "{weak}");
         let relaxed = Facts { durability: Durability::Relaxed, direct: DirectIo::Off { reason: "tmpfs".into() }, ..facts() };
         let text = relaxed.to_string();
         assert!(text.contains("RELAXED") && text.contains("off, data passes the page cache: tmpfs"), "{text}");

@@ -149,6 +149,7 @@ fn live(config: &Config, root: &RootKeys) -> Live {
     Live {
         credentials: RootCredentials::new(credentials.access_key.clone(), credentials.secret.clone()),
         domains: config.domains.clone(),
+        allow_sigv2: config.allow_sigv2,
         log_requests: config.log_requests,
         put_size_max: config.put_size_max,
         xml_size_max: usize::try_from(config.xml_size_max).unwrap_or(usize::MAX),

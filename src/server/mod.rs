@@ -133,6 +133,7 @@ fn reload_into(current: &Arc<Config>, cores: &Cores, reload: &dyn Fn() -> Result
         return current.clone();
     }
     log.change_level(new.log_level);
+    warn_of_weak_signatures(&new);
     tracing::info!("configuration reloaded");
     new
 }
@@ -172,6 +173,7 @@ fn facts(boot: &Boot, version: &str, direct: DirectIo) -> Facts {
         read_mode: config.read_mode,
         buffer_memory: config.buffer_memory,
         region: config.region.clone(),
+        allow_sigv2: config.allow_sigv2,
         access_key: boot.root.credentials.access_key.clone(),
         root_origin: match &boot.root.origin {
             RootOrigin::Environment => RootOrigin::Environment,
@@ -192,10 +194,20 @@ fn announce(boot: &Boot, facts: &Facts) {
     if boot.config.durability == crate::config::Durability::Relaxed {
         tracing::warn!("durability is relaxed: a power cut loses the changes of the last seconds, also answered ones");
     }
+    warn_of_weak_signatures(&boot.config);
     // Nobody needs to read it: a closed standard output is no reason to stop.
     let mut out = std::io::stdout().lock();
     let _ = write!(out, "{facts}").and_then(|()| out.flush());
     tracing::info!(cores = facts.cpus.len(), filesystem = facts.filesystem, "serving {}", facts.directory.display());
+}
+
+fn warn_of_weak_signatures(config: &Config) {
+    if config.allow_sigv2 {
+        tracing::warn!(
+            "Signature Version 2 is accepted: it signs neither body nor host, and a link may live for ever; \
+             drop --allow-sigv2 when no client needs it"
+        );
+    }
 }
 
 #[cfg(test)]
