@@ -1,0 +1,1 @@
+"""The parts of perf/compare: who is compared, by what load, in which cells, and how it is told."""

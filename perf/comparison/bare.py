@@ -1,0 +1,59 @@
+"""What the kernel allows: the bare loops of perf/raw, and fio for the disk alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from comparison.contenders import CLIENT_CORE, SERVER_CORE, Missing, command_path
+from comparison.loads import Figures, checked
+from comparison.trees import MIB, Stage, cool, warm
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def loop(way: str, tree: str):
+    """One of `sendfile`, `pread`, `direct` over the files that our own server has for the tree, against a receiver that drops."""
+
+    def run(stage: Stage, _: str) -> Figures:
+        paths = objects(stage, tree)
+        (cool if way == "direct" else warm)(paths[0].parent)
+        command = [str(program()), way, f"--seconds={stage.seconds:g}", f"--core={SERVER_CORE}", f"--receiver-core={CLIENT_CORE}"]
+        told = json.loads(checked([*command, *map(str, paths)]))
+        return Figures(told["files"], told["bytes"], told["seconds"], told["cpu_s"], told["receiver_cpu_s"])
+
+    return run
+
+
+def fio(tree: str):
+    """Direct reads of the same files, four of 1 MiB in flight."""
+
+    def run(stage: Stage, _: str) -> Figures:
+        paths = objects(stage, tree)
+        cool(paths[0].parent)
+        command = ["taskset", "-c", str(SERVER_CORE), command_path("fio"), "--name=cold", "--rw=read", "--direct=1", "--bs=1m", "--iodepth=4"]
+        command += ["--ioengine=io_uring", "--time_based", f"--runtime={stage.seconds:g}", "--readonly", "--output-format=json"]
+        # A colon separates names.
+        told = json.loads(checked([*command, f"--filename={':'.join(map(str, paths))}"]))["jobs"][0]
+        moved, seconds = told["read"]["io_bytes"], told["read"]["runtime"] / 1000
+        cpu = (told["usr_cpu"] + told["sys_cpu"]) / 100 * seconds
+        return Figures(told["read"]["total_ios"], moved, seconds, cpu, 0)
+
+    return run
+
+
+def objects(stage: Stage, tree: str) -> list[Path]:
+    """The plain files of the first build that has been filled with this tree."""
+    for name in stage.roster.builds:
+        folder = stage.reading(tree, name) / "bench"
+        if folder.exists():
+            return sorted(path for path in folder.iterdir() if path.stat().st_size >= MIB)
+    raise Missing("the bare loops read our own objects: sluice must take part")
+
+
+def program() -> Path:
+    """Built with the release profile beside our own binary."""
+    built = ROOT / "target/release/examples/raw"
+    subprocess.run(["cargo", "build", "--locked", "--release", "--quiet", "--example", "raw"], cwd=ROOT, check=True)
+    return built
