@@ -262,7 +262,7 @@ def idle(stage: Stage, name: str) -> Figures:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, IDLE_CONNECTIONS + 500)), hard))
     data = stage.fresh(name)
     with stage.server(name, data) as server:
-        request = f"GET {server.health} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        request = f"GET {server.health or '/minio/health/live'} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
         def open_one() -> socket.socket:
             connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comparison.cells import FIGURES, Cell, Most, Ratio
-from comparison.contenders import KINDS, Roster
+from comparison.contenders import Roster
 from comparison.loads import CLIENT_SHARE_MAX, Figures
 
 # Peak resident memory allowed beside buffers, and the default of --buffer-memory.
@@ -164,8 +164,8 @@ def markdown(names: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
 
 
-def write(folder: Path, when: str, head: str, outcomes: list[Outcome], roster: Roster) -> tuple[str, bool]:
-    """JSON, Markdown and plots; returns the verdicts' text and whether every bar that was measured is met."""
+def write(folder: Path, when: str, head: str, outcomes: list[Outcome], roster: Roster) -> str:
+    """JSON, Markdown and plots; returns the text of the verdicts."""
     builds = list(roster.builds)
     found = [verdict for outcome in outcomes for verdict in verdicts(outcome, builds)] + peak_verdicts(outcomes, roster)
     summary = verdict_table(found, len(builds) > 1)
@@ -174,11 +174,11 @@ def write(folder: Path, when: str, head: str, outcomes: list[Outcome], roster: R
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{when}.json").write_text(json.dumps(as_json(when, head, outcomes, roster, found), indent=1) + "\n")
     flags = markdown(["contender", "as", "durability", "ETag"], [[name, roster.kind(name).flags, roster.kind(name).durability, roster.kind(name).etag] for name in roster.names])
-    plots = plot(folder, when, outcomes)
+    plots = plot(folder, when, outcomes, builds)
     tables = "\n\n".join(cell_table(outcome, roster) for outcome in outcomes)
     left_out = "".join(f"\n\nLeft out: {name}: {reason}" for name, reason in roster.left_out.items())
     (folder / f"{when}.md").write_text(f"{head}\n\n{summary}\n\n{plots}{flags}{left_out}\n\n{tables}\n")
-    return summary, all(verdict.met is not False for verdict in found)
+    return summary
 
 
 def as_json(when: str, head: str, outcomes: list[Outcome], roster: Roster, found: list[Verdict]) -> dict:
@@ -196,7 +196,7 @@ def as_json(when: str, head: str, outcomes: list[Outcome], roster: Roster, found
     return {"when": when, "head": head, "contenders": contenders, "left_out": roster.left_out, "verdicts": judged, "cells": cells}
 
 
-def plot(folder: Path, when: str, outcomes: list[Outcome]) -> str:
+def plot(folder: Path, when: str, outcomes: list[Outcome], builds: list[str]) -> str:
     """A panel a cell: medians as bars, least and greatest as whiskers. Returns the line that shows it."""
     import matplotlib
 
@@ -212,14 +212,14 @@ def plot(folder: Path, when: str, outcomes: list[Outcome]) -> str:
     for panel in list(panels.flat)[len(drawn) :]:
         panel.set_axis_off()
     for panel, outcome in zip(panels.flat, drawn):
-        draw(panel, outcome)
+        draw(panel, outcome, builds)
     for suffix in ("png", "svg"):
         figure.savefig(folder / f"{when}.{suffix}", dpi=110, metadata={"Date": None} if suffix == "svg" else None)
     pyplot.close(figure)
     return f"![all cells]({when}.svg)\n\n"
 
 
-def draw(panel, outcome: Outcome) -> None:
+def draw(panel, outcome: Outcome, builds: list[str]) -> None:
     figure = FIGURES[outcome.cell.figure]
     values = {subject: list(outcome.values(subject, outcome.cell.figure).values()) for subject in outcome.subjects()}
     values = {subject: found for subject, found in values.items() if found}
@@ -228,7 +228,7 @@ def draw(panel, outcome: Outcome) -> None:
         [middle - min(found) for middle, found in zip(middles, values.values())],
         [max(found) - middle for middle, found in zip(middles, values.values())],
     ]
-    colours = ["tab:blue" if subject not in KINDS or subject == "sluice" else "tab:gray" for subject in values]
+    colours = ["tab:blue" if subject.split(" ")[0] in builds else "tab:gray" for subject in values]
     panel.barh(list(values), middles, xerr=whiskers, color=colours, ecolor="black", capsize=3)
     panel.invert_yaxis()
     panel.set_title(outcome.cell.about, fontsize=8)
