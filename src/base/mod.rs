@@ -1,8 +1,10 @@
-//! What do all rooms share? Small vocabulary without I/O: secrets, principals, time, hexadecimal and percent coding.
+//! What do all rooms share? Small vocabulary without I/O: secrets, principals, time, CPU sets, hexadecimal and percent
+//! coding.
 //!
 //! Imports nothing of ours.
 
 pub mod bucket_name;
+pub mod cpus;
 pub mod hex;
 pub mod percent;
 pub mod principal;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Cores, Durability, LogLevel, ReadMode, Scheme};
+use crate::base::cpus;
 use crate::limits;
 
 /// What to write instead.
@@ -78,20 +79,7 @@ pub fn cores(text: &str) -> Result<Cores, Remedy> {
     if text == "auto" {
         return Ok(Cores::Auto);
     }
-    let mut cpus = Vec::new();
-    for item in text.split(',') {
-        let item = item.trim();
-        let (first, last) = item.split_once('-').unwrap_or((item, item));
-        let first = decimal(first).ok_or(REMEDY)? as usize;
-        let last = decimal(last).ok_or(REMEDY)? as usize;
-        if first > last || last >= limits::CORES_MAX {
-            return Err(REMEDY);
-        }
-        cpus.extend(first..=last);
-        if cpus.len() > limits::CORES_MAX {
-            return Err(REMEDY);
-        }
-    }
+    let mut cpus = cpus::parse_list(text, limits::CORES_MAX).filter(|cpus| !cpus.is_empty()).ok_or(REMEDY)?;
     cpus.sort_unstable();
     let count = cpus.len();
     cpus.dedup();

@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::fatal::cpu_list;
 use super::root_keys::RootOrigin;
+use crate::base::cpus;
 use crate::config::{Durability, Listen, ReadMode, Scheme};
 
 /// All that the start message says.
@@ -64,7 +64,7 @@ impl fmt::Display for Facts {
         }
         let cores = self.cpus.len();
         let plural = if cores == 1 { "data core" } else { "data cores" };
-        writeln!(f, "  cores       {cores} {plural}, pinned to CPU {}", cpu_list(&self.cpus))?;
+        writeln!(f, "  cores       {cores} {plural}, pinned to CPU {}", cpus::list(&self.cpus))?;
         writeln!(f, "  directory   {} ({})", self.directory.display(), self.filesystem)?;
         match &self.direct {
             DirectIo::On { alignment } => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::base::cpus;
 use crate::config::{ConfigError, Listen};
 
 /// Something went wrong at run time: trying again may help.
@@ -169,7 +170,7 @@ impl fmt::Display for Fatal {
             Fatal::IoUring(problem) => write!(f, "io_uring is not available: {problem}"),
             Fatal::Listen { listen, problem } => write!(f, "cannot listen on {listen}: {problem}"),
             Fatal::Cpus { refused, allowed } => {
-                let (refused, allowed) = (cpu_list(refused), cpu_list(allowed));
+                let (refused, allowed) = (cpus::list(refused), cpus::list(allowed));
                 write!(f, "--cores names CPU {refused}, which this process may not use; ")?;
                 write!(f, "choose from {allowed}, or widen its affinity (taskset, cpuset, AllowedCPUs=)")
             }
@@ -300,33 +301,10 @@ impl fmt::Display for RootKeysProblem {
     }
 }
 
-/// `0-3,5`: as `--cores` takes it.
-pub fn cpu_list(cpus: &[usize]) -> String {
-    let mut text = String::new();
-    let mut rest = cpus;
-    while let Some((&first, tail)) = rest.split_first() {
-        let run = tail.iter().zip(first + 1..).take_while(|(cpu, next)| **cpu == *next).count();
-        let separator = if text.is_empty() { "" } else { "," };
-        match run {
-            0 => text.push_str(&format!("{separator}{first}")),
-            _ => text.push_str(&format!("{separator}{first}-{}", first + run)),
-        }
-        rest = tail.get(run..).unwrap_or_default();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Scheme;
-
-    #[test]
-    fn cpu_lists_are_read_as_they_are_written() {
-        for (cpus, text) in [(&[][..], ""), (&[3], "3"), (&[0, 1, 2, 3, 5], "0-3,5"), (&[1, 3, 4], "1,3-4")] {
-            assert_eq!(cpu_list(cpus), text);
-        }
-    }
 
     #[test]
     fn exit_codes_say_whether_a_restart_helps() {

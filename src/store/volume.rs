@@ -12,6 +12,7 @@ use super::multipart::{self, Uploads};
 use crate::config::Durability;
 use crate::limits::LISTING_CACHE_SIZE_DEFAULT;
 use crate::sys::filesystem::{self, FileSystemKind};
+use crate::sys::mount::Mount;
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::stat::DirectAlign;
 use crate::sys::{self, Cause, Errno};
@@ -175,7 +176,9 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     let name = b"probe".as_slice();
     let file = sys::path::create_new(staging, name, 0o600, false).map_err(VolumeError::OwnDirectory)?;
     let attribute = sys::xattr::write(&file, c"user.sluice.probe", b"1");
-    let direct = probe_direct(staging, name, &file);
+    let direct = sys::path::open(staging, name, OpenFlags::RDWR | OpenFlags::DIRECT, 0, Symlinks::Deny)
+        .ok()
+        .map(|_| alignment_of(&file));
     let exchange =
         sys::path::mkdir(staging, b"probe-2", 0o700).is_ok() && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
     super::sweep::remove_all(staging);
@@ -192,12 +195,29 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     })
 }
 
-/// The alignment for O_DIRECT, if a file here can be opened that way.
-fn probe_direct(staging: &OwnedFd, name: &[u8], file: &OwnedFd) -> Option<DirectAlign> {
-    sys::path::open(staging, name, OpenFlags::RDWR | OpenFlags::DIRECT, 0, Symlinks::Deny).ok()?;
-    let align = sys::stat::direct_align(file).ok().flatten();
-    // Filesystems that do not say (JuiceFS, older kernels) take 4,096 bytes.
-    Some(align.unwrap_or(DirectAlign { memory: 4096, offset: 4096 }))
+/// What O_DIRECT wants on a file that was opened with it. Filesystems that do not say (JuiceFS, older kernels) take 4,096 bytes.
+fn alignment_of(file: &OwnedFd) -> DirectAlign {
+    sys::stat::direct_align(file).ok().flatten().unwrap_or(DirectAlign { memory: 4096, offset: 4096 })
+}
+
+/// What can be said about a directory without serving it: nothing is left in it, and a server that has it is not disturbed.
+pub struct Survey {
+    pub root: OwnedFd,
+    pub shared_barrier: bool,
+    /// `None` where the file for this test could not be made: the directory is not ours to write, or has no O_TMPFILE.
+    pub direct: Option<Result<DirectAlign, Errno>>,
+}
+
+/// Looks at a directory as `Volume::open` would.
+pub fn survey(directory: &[u8]) -> Result<Survey, VolumeError> {
+    let root = sys::path::open_root(directory).map_err(VolumeError::Open)?;
+    let kind = filesystem::of(&root).map_err(VolumeError::Open)?.kind;
+    let direct = match sys::path::open_unnamed(&root, b"", 0o600, true, Symlinks::Deny) {
+        Ok(file) => Some(Ok(alignment_of(&file))),
+        Err(refused) => sys::path::open_unnamed(&root, b"", 0o600, false, Symlinks::Deny).is_ok().then_some(Err(refused)),
+    };
+    let shared_barrier = has_one_journal(kind, &root);
+    Ok(Survey { root, shared_barrier, direct })
 }
 
 /// Whether one fsync of a changed directory makes durable everything that was published before it: ext4 with a journal, and
@@ -213,31 +233,6 @@ fn has_one_journal(kind: FileSystemKind, root: &OwnedFd) -> bool {
         }
         FileSystemKind::Xfs => !mount.options.contains("rtdev="),
         _ => false,
-    }
-}
-
-/// The mount that a directory lies on, from /proc/self/mountinfo.
-struct Mount {
-    filesystem: String,
-    source: String,
-    options: String,
-}
-
-impl Mount {
-    fn of(root: &OwnedFd) -> Option<Self> {
-        let device = sys::stat::of(root).ok()?.device;
-        let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-        let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-        // proc(5): ID parent major:minor root mount-point options ... - type source super-options
-        table.lines().find_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            if left.split(' ').nth(2)? != wanted {
-                return None;
-            }
-            let mut fields = right.split(' ');
-            let (filesystem, source) = (fields.next()?.to_owned(), fields.next()?.to_owned());
-            Some(Self { filesystem, source, options: fields.next().unwrap_or_default().to_owned() })
-        })
     }
 }
 

@@ -12,6 +12,7 @@ pub mod errno;
 pub mod file;
 pub mod filesystem;
 pub mod lock;
+pub mod mount;
 pub mod path;
 pub mod space;
 pub mod stat;

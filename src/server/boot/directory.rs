@@ -1,12 +1,13 @@
 //! The served directory: is it there, is it ours to write, does anybody else serve it, and does it keep attributes?
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, StatxFlags, XattrFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::server::fatal::{DirectoryProblem, Fatal};
+use crate::sys::mount::Mount;
 
 const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -154,38 +155,18 @@ fn state_problem(errno: Errno) -> DirectoryProblem {
     }
 }
 
-/// The type as `mount` shows it. The magic number of statfs cannot tell ext3 from ext4; the mount's line can.
+/// The type as `mount` shows it, which can tell ext3 from ext4; the magic number of statfs cannot.
 fn filesystem_type(directory: &OwnedFd) -> String {
-    let mount = fs::statx(directory.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|statx| statx.stx_mnt_id);
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let by_mount = mount.ok().and_then(|id| type_of_mount(&mountinfo, id).map(str::to_owned));
-    by_mount.unwrap_or_else(|| match fs::fstatfs(directory) {
+    Mount::of(directory).map(|mount| mount.filesystem).unwrap_or_else(|| match fs::fstatfs(directory) {
         Ok(statfs) => format!("magic {:#x}", statfs.f_type),
         Err(_) => "unknown".to_owned(),
     })
-}
-
-/// The filesystem type in the line of the mount `id` (proc_pid_mountinfo(5)): the first field after the lone hyphen.
-fn type_of_mount(mountinfo: &str, id: u64) -> Option<&str> {
-    let line = mountinfo.lines().find(|line| line.split(' ').next().and_then(|field| field.parse().ok()) == Some(id))?;
-    let (_, after) = line.split_once(" - ")?;
-    after.split(' ').next()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
-
-    #[test]
-    fn mountinfo_as_in_its_manual_page() {
-        let text = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
-                    37 35 0:5 / /data\\040dir rw - xfs /dev/b rw\n";
-        assert_eq!(type_of_mount(text, 36), Some("ext3"));
-        assert_eq!(type_of_mount(text, 37), Some("xfs"));
-        assert_eq!(type_of_mount(text, 3), None);
-        assert_eq!(type_of_mount("36 garbage", 36), None);
-    }
 
     #[test]
     fn opens_once_privately_and_leaves_only_its_state() {
