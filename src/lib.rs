@@ -23,6 +23,8 @@ pub mod flow;
 pub mod store;
 // floor 4
 pub mod s3;
+// floor 5
+pub mod tune;
 // floor 6
 pub mod cli;
 pub mod server;

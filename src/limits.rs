@@ -205,10 +205,21 @@ pub const CONNECTIONS_PER_CORE_DEFAULT: usize = 16 * 1024;
 pub const CONNECTIONS_PER_CORE_MAX: usize = 1024 * 1024;
 /// Descriptors kept for everything that is no connection: directories, rings, objects being moved.
 pub const DESCRIPTORS_RESERVED: usize = 512;
+/// A socket for each connection, and for every fourth the file that it moves just now; a core that runs out pauses accepting.
+pub const fn descriptors_for(cores: usize, connections: usize) -> u64 {
+    let sockets = cores.saturating_mul(connections);
+    DESCRIPTORS_RESERVED.saturating_add(sockets).saturating_add(sockets / 4) as u64
+}
 /// Addresses to listen on.
 pub const LISTEN_COUNT_MAX: usize = 64;
 /// Data cores.
 pub const CORES_MAX: usize = 1024;
+/// Cores of a NUMA node up to which all of them become data cores.
+pub const CORES_UNSPARED_MAX: usize = 4;
+/// On a larger node, one core in so many stays free for interrupts and the control thread.
+pub const CORES_PER_SPARE: usize = 16;
+/// Bytes read of one file in sysfs or procfs: /proc/interrupts has a count for each interrupt and CPU.
+pub const SYSTEM_FILE_SIZE_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of the configuration file.
 pub const CONFIG_FILE_SIZE_MAX: u64 = 1024 * 1024;
 /// Bytes of a file that holds one key.
@@ -232,4 +243,5 @@ const _: () = {
     assert!(SNAPSHOT_SIZE_MAX <= LISTING_CACHE_SIZE_DEFAULT);
     assert!(SNAPSHOT_SIZE_MAX < u32::MAX as usize);
     assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);
+    assert!(CORES_PER_SPARE > CORES_UNSPARED_MAX);
 };

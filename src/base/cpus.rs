@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn masks_have_groups_of_32_bits() {
         // As /proc/irq/*/smp_affinity on machines of 2, 40 and 96 CPUs.
-        for (cpus, text) in [(vec![], "0"), (vec![0, 1], "3"), (vec![0, 39], "80,00000001"), (vec![95], "80000000,00000000,00000000")] {
+        for (cpus, text) in
+            [(vec![], "0"), (vec![0, 1], "3"), (vec![0, 39], "80,00000001"), (vec![95], "80000000,00000000,00000000")]
+        {
             assert_eq!(mask(&cpus), text);
             assert_eq!(parse_mask(text, 1024), Some(cpus));
         }

@@ -1,4 +1,4 @@
-//! What do all rooms share? Small vocabulary without I/O: secrets, principals, time, CPU sets, hexadecimal and percent
+//! What do all rooms share? Small vocabulary without I/O: secrets, principals, time, CPU sets, shell words, hexadecimal and percent
 //! coding.
 //!
 //! Imports nothing of ours.
@@ -9,4 +9,5 @@ pub mod hex;
 pub mod percent;
 pub mod principal;
 pub mod secret;
+pub mod shell;
 pub mod time;

@@ -5,6 +5,7 @@
 
 mod key;
 mod serve;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ enum Verb {
     // Boxed: it has an option for every setting.
     Serve(Box<serve::Arguments>),
     Key(key::Arguments),
+    Tune(tune::Arguments),
 }
 
 /// Runs the command line of this process. Exit codes: 0, 1 at run time, 2 for a wrong command line, 78 for a wrong configuration.
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
     match parsed {
         Ok(Arguments { command: Verb::Serve(arguments) }) => serve::run(&arguments),
         Ok(Arguments { command: Verb::Key(arguments) }) => key::run(&arguments),
+        Ok(Arguments { command: Verb::Tune(arguments) }) => tune::run(&arguments),
         // Clap writes it to the right stream, and has the right code: 0 for --help, 2 for usage.
         Err(error) => error.exit(),
     }

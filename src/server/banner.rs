@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::root_keys::RootOrigin;
-use crate::base::cpus;
+use crate::base::{cpus, shell};
 use crate::config::{Durability, Listen, ReadMode, Scheme};
 
 /// All that the start message says.
@@ -44,9 +44,9 @@ impl Facts {
         let mut line = format!("AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY=", self.access_key);
         match &self.root_origin {
             RootOrigin::Environment => line.push_str("\"$SLUICE_ROOT_SECRET_KEY\""),
-            RootOrigin::SecretFile(path) => line.extend(["\"$(cat ", &quote(path), ")\""]),
+            RootOrigin::SecretFile(path) => line.extend(["\"$(cat ", &shell::quote(path), ")\""]),
             RootOrigin::Stored { path, .. } => {
-                line.extend(["\"$(sed -n 's/^secret_key = \"\\(.*\\)\"/\\1/p' ", &quote(path), ")\""]);
+                line.extend(["\"$(sed -n 's/^secret_key = \"\\(.*\\)\"/\\1/p' ", &shell::quote(path), ")\""]);
             }
         }
         let endpoint = self.listen.first().map(reachable).unwrap_or_default();
@@ -110,13 +110,6 @@ fn reachable(listen: &Listen) -> String {
     };
     let scheme: Scheme = listen.scheme;
     format!("{}://{}", scheme.as_str(), SocketAddr::new(ip, listen.address.port()))
-}
-
-/// A path as one word of a POSIX shell.
-fn quote(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]

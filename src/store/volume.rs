@@ -176,9 +176,8 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     let name = b"probe".as_slice();
     let file = sys::path::create_new(staging, name, 0o600, false).map_err(VolumeError::OwnDirectory)?;
     let attribute = sys::xattr::write(&file, c"user.sluice.probe", b"1");
-    let direct = sys::path::open(staging, name, OpenFlags::RDWR | OpenFlags::DIRECT, 0, Symlinks::Deny)
-        .ok()
-        .map(|_| alignment_of(&file));
+    let direct =
+        sys::path::open(staging, name, OpenFlags::RDWR | OpenFlags::DIRECT, 0, Symlinks::Deny).ok().map(|_| alignment_of(&file));
     let exchange =
         sys::path::mkdir(staging, b"probe-2", 0o700).is_ok() && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
     super::sweep::remove_all(staging);

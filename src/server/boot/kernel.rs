@@ -7,7 +7,7 @@ use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
 
 use super::Privileges;
 use crate::config::Cores;
-use crate::limits;
+use crate::limits::{self, descriptors_for};
 use crate::server::fatal::{Fatal, IoUringProblem};
 
 /// Builds a ring as a data core does, and lets it go: only the kernel itself knows about sysctls, filters and limits together.
@@ -58,12 +58,6 @@ pub fn raise_descriptors(cores: usize, connections: usize, warnings: &mut Vec<St
         ));
     }
     Ok(fit)
-}
-
-/// A socket for each connection, and for every fourth the file that it moves just now; a core that runs out pauses accepting.
-fn descriptors_for(cores: usize, connections: usize) -> u64 {
-    let sockets = cores.saturating_mul(connections);
-    limits::DESCRIPTORS_RESERVED.saturating_add(sockets).saturating_add(sockets / 4) as u64
 }
 
 fn connections_that_fit(allowed: u64, cores: usize, wanted: usize) -> Result<usize, Fatal> {
