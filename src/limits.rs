@@ -109,6 +109,16 @@ pub const LATENCY_BOUND_MAX_LOG2: u32 = 36;
 pub const MD5_STREAMS_SIZES: usize = 17;
 /// Buckets for the changes of one barrier: 1, 2, 4 to 4,096, and more.
 pub const BARRIER_BATCH_SIZES: usize = 14;
+/// Connections of `--metrics-listen`; more wait in its queue.
+pub const METRICS_CONNECTIONS_MAX: usize = 16;
+/// Bytes of a request head there.
+pub const METRICS_HEAD_SIZE_MAX: usize = 16 * 1024;
+/// How long such a head may take, and a connection be idle.
+pub const METRICS_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one such connection may live: also one that never reads its answer.
+pub const METRICS_CONNECTION_DURATION: Duration = Duration::from_secs(300);
+/// How long answers in flight have when the server ends.
+pub const METRICS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Locks that all keys of a volume share by hash.
 pub const KEY_LOCKS: usize = 4096;
 /// Helper threads of one core for work that may take minutes: copies, and completions that copy.

@@ -25,6 +25,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// Never empty; no address twice.
     pub listen: Vec<Listen>,
+    /// Where metrics are served over http; nowhere when `None`.
+    pub metrics_listen: Option<SocketAddr>,
     pub cores: Cores,
     /// Where the root keys and everything else that is configured at run time is kept.
     pub config_dir: PathBuf,
@@ -65,6 +67,7 @@ impl Config {
         let compared = [
             ("directory", self.directory != new.directory),
             ("listen", self.listen != new.listen),
+            ("metrics_listen", self.metrics_listen != new.metrics_listen),
             ("cores", self.cores != new.cores),
             ("config_dir", self.config_dir != new.config_dir),
             ("durability", self.durability != new.durability),
@@ -81,6 +84,7 @@ impl Config {
         Config {
             directory: self.directory.clone(),
             listen: self.listen.clone(),
+            metrics_listen: self.metrics_listen,
             cores: self.cores.clone(),
             config_dir: self.config_dir.clone(),
             durability: self.durability,

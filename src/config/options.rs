@@ -21,6 +21,12 @@ pub struct Options {
     #[serde(deserialize_with = "list")]
     pub listen: Option<Vec<Text>>,
 
+    /// Address to serve metrics on, as text for Prometheus and for `sluice top`: `127.0.0.1:9002`. Over http, to everybody who reaches
+    /// it [default: off].
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(deserialize_with = "scalar")]
+    pub metrics_listen: Option<Text>,
+
     /// CPUs to run data cores on: `auto` for all that the process may use, or a list such as `0,2-5` [default: auto].
     #[arg(long, value_name = "LIST")]
     #[serde(deserialize_with = "scalar")]

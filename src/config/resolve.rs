@@ -107,9 +107,11 @@ impl Layers {
         let directory = self.directory()?;
         let tls = self.certificates()?;
         let listen = self.listen(!tls.is_empty())?;
+        let metrics_listen = self.metrics_listen(&listen)?;
         let config_dir = value!(self, config_dir, path, directory.join(".sluice").join("config"))?;
         Ok(Config {
             listen,
+            metrics_listen,
             cores: value!(self, cores, values::cores, Cores::Auto)?,
             config_dir,
             tls,
@@ -170,6 +172,17 @@ impl Layers {
             (true, false) => conflict("https needs a certificate; give --tls-cert FILE and --tls-key FILE, or listen on http://"),
             (false, true) => conflict("a certificate is given and no address uses it; listen on https://, or drop --tls-cert"),
             _ => Ok(listen),
+        }
+    }
+
+    fn metrics_listen(&self, listen: &[Listen]) -> Result<Option<SocketAddr>, ConfigError> {
+        let address = value!(self, metrics_listen, |text| values::metrics_listen(text).map(Some), None)?;
+        match address {
+            Some(address) if address.port() != 0 && listen.iter().any(|one| one.address == address) => {
+                let remedy = "buckets are served on the same address; choose another port for metrics";
+                Err(ConfigError::Conflict { option: "metrics_listen", remedy })
+            }
+            address => Ok(address),
         }
     }
 
@@ -320,7 +333,7 @@ mod tests {
     fn defaults() {
         let config = only_flags(|_| ()).expect("valid");
         assert_eq!(config.listen, [Listen { scheme: Scheme::Http, address: "127.0.0.1:9000".parse().expect("address") }]);
-        assert_eq!(config.config_dir, Path::new("/data/.sluice/config"));
+        assert_eq!((config.metrics_listen, config.config_dir), (None, "/data/.sluice/config".into()));
         assert_eq!((config.region.as_str(), config.cores), ("us-east-1", Cores::Auto));
         assert_eq!((config.durability, config.read_mode), (Durability::Acked, ReadMode::Auto));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
@@ -355,7 +368,7 @@ mod tests {
 
     #[test]
     fn every_option_is_taken_from_every_layer() {
-        const FILE: &str = "directory = '/d'\nlisten = ['https://127.0.0.1:1']\ncores = '1'\nconfig_dir = '/c'\n\
+        const FILE: &str = "directory = '/d'\nlisten = ['https://127.0.0.1:1']\nmetrics_listen = ':2'\ncores = '1'\nconfig_dir = '/c'\n\
             tls_cert = 'c.pem'\ntls_key = ['k.pem']\ndomain = 'x.org'\ndurability = 'strict'\nread_mode = 'direct'\n\
             region = 'r'\nbuffer_memory = '1G'\ndrain_timeout = 1\nlog_level = 'debug'\nlog_requests = true\n\
             head_timeout = '2s'\nidle_timeout = '3s'\nbody_stall_timeout = '4s'\ntotal_timeout = '5s'\nminimum_rate = 6\nput_size_max = '7GiB'\nxml_size_max = 8\n\
@@ -368,6 +381,7 @@ mod tests {
             let config = layers.resolve().expect("valid");
             assert_eq!(config.directory, Path::new("/d"));
             assert_eq!(config.listen.first().map(ToString::to_string).as_deref(), Some("https://127.0.0.1:1"));
+            assert_eq!(config.metrics_listen, Some("0.0.0.0:2".parse().expect("address")));
             assert_eq!((config.cores, config.config_dir), (Cores::List(vec![1]), "/c".into()));
             assert_eq!(config.tls, [CertificateFiles { cert: "c.pem".into(), key: "k.pem".into() }]);
             assert_eq!(config.domains, ["x.org"]);
@@ -439,6 +453,15 @@ mod tests {
         for change in refused {
             assert!(matches!(only_flags(change), Err(ConfigError::Conflict { .. })));
         }
+    }
+
+    #[test]
+    fn metrics_have_an_address_of_their_own() {
+        let on = |text: &str| only_flags(|options| options.metrics_listen = Some(text.into()));
+        assert_eq!(on("http://localhost:9002").expect("valid").metrics_listen, Some("127.0.0.1:9002".parse().expect("address")));
+        assert!(on("https://:9002").expect_err("no TLS here").to_string().contains("http only"));
+        assert!(matches!(on("127.0.0.1:9000"), Err(ConfigError::Conflict { option: "metrics_listen", .. })));
+        assert!(on("9002").expect_err("no address").is_usage());
     }
 
     #[test]

@@ -73,6 +73,16 @@ pub fn listen(text: &str) -> Result<(Option<Scheme>, SocketAddr), Remedy> {
     Ok((scheme, SocketAddr::new(IpAddr::V4(ip), port)))
 }
 
+/// An address for metrics, which have no TLS.
+pub fn metrics_listen(text: &str) -> Result<SocketAddr, Remedy> {
+    match listen(text)? {
+        (Some(Scheme::Https), _) => {
+            Err("metrics are served over http only; put a proxy with TLS in front where they leave the machine")
+        }
+        (_, address) => Ok(address),
+    }
+}
+
 /// `auto`, or CPUs as in `taskset -c`: `0,2-5`.
 pub fn cores(text: &str) -> Result<Cores, Remedy> {
     const REMEDY: Remedy = "write auto, or CPU numbers and ranges such as 0,2-5";

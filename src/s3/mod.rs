@@ -31,4 +31,5 @@ mod service;
 mod slow;
 pub mod unconfigured;
 
+pub use operation::Counted;
 pub use service::{Core, Live, Settings, serve_exchange};

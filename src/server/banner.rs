@@ -14,6 +14,7 @@ pub struct Facts {
     /// Name, version and commit.
     pub version: String,
     pub listen: Vec<Listen>,
+    pub metrics: Option<SocketAddr>,
     pub cpus: Vec<usize>,
     pub directory: PathBuf,
     /// `ext4`, `xfs`.
@@ -61,6 +62,9 @@ impl fmt::Display for Facts {
         writeln!(f, "{}", self.version)?;
         for listen in &self.listen {
             writeln!(f, "  endpoint    {listen}")?;
+        }
+        if let Some(address) = self.metrics {
+            writeln!(f, "  metrics     http://{address}/metrics")?;
         }
         let cores = self.cpus.len();
         let plural = if cores == 1 { "data core" } else { "data cores" };
@@ -121,6 +125,7 @@ mod tests {
         Facts {
             version: "sluice 1.2.3 (abc)".into(),
             listen: vec![listen(Scheme::Http, "0.0.0.0:9000"), listen(Scheme::Https, "[::1]:9443")],
+            metrics: Some("127.0.0.1:9002".parse().expect("address")),
             cpus: vec![0, 1, 2],
             directory: "/srv/my data".into(),
             filesystem: "xfs".into(),
@@ -142,6 +147,7 @@ mod tests {
             "sluice 1.2.3 (abc)",
             "http://0.0.0.0:9000",
             "https://[::1]:9443",
+            "http://127.0.0.1:9002/metrics",
             "3 data cores, pinned to CPU 0-2",
             "/srv/my data (xfs)",
             "on, alignment 4096 bytes",

@@ -19,6 +19,7 @@ use crate::config::{Config, Scheme};
 use crate::io::{self, Helpers, Listener};
 use crate::limits::{DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG, SLOW_HELPERS_PER_CORE};
 use crate::mem::Arena;
+use crate::metrics::export::Sources;
 use crate::metrics::record::{self, CoreCells};
 use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
 use crate::s3::{self, Core, Live, Settings};
@@ -52,7 +53,7 @@ pub struct Cores {
     stop: Arc<AtomicBool>,
     tls: Option<Arc<TlsSettings>>,
     timeouts: Arc<ArcSwap<Timeouts>>,
-    count: usize,
+    cells: Vec<(usize, &'static CoreCells)>,
 }
 
 /// What one core's thread starts with.
@@ -88,12 +89,12 @@ impl Cores {
         };
         let timeouts = Arc::new(ArcSwap::from_pointee(timeouts(config)));
         let arena_size = usize::try_from(config.buffer_memory).unwrap_or(usize::MAX) / boot.cpus.len();
+        let cells: Vec<_> = boot.cpus.iter().map(|&cpu| (cpu, CoreCells::leak())).collect();
         let (ready, started) = mpsc::channel();
-        for &cpu in &boot.cpus {
+        for &(cpu, cells) in &cells {
             let failed = |error: std::io::Error| Fatal::CoreStart { core: cpu, reason: error.to_string() };
             let listeners = listeners(config).map_err(failed)?;
             let seed = getrandom::u64().map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-            let cells = CoreCells::leak();
             let start = Start {
                 cpu,
                 config: config.clone(),
@@ -118,12 +119,17 @@ impl Cores {
                 Err(_) => return Err(Fatal::CoreStart { core: boot.cpus[0], reason: "its thread ended".into() }),
             }
         }
-        Ok(Self { settings, stop, tls, timeouts, count: boot.cpus.len() })
+        Ok(Self { settings, stop, tls, timeouts, cells })
     }
 
     /// How many cores will report that they are drained, or lost.
     pub fn count(&self) -> usize {
-        self.count
+        self.cells.len()
+    }
+
+    /// What metrics are made of.
+    pub fn sources(&self, config: &Config) -> Sources {
+        Sources { cores: self.cells.clone(), settings: self.settings.clone(), durability: config.durability }
     }
 
     /// Tells all cores to accept no more and to finish what is in flight.

@@ -1,6 +1,7 @@
 //! Why the server does not start, or stops: each reason with its cause, its remedy and its exit code.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -27,6 +28,10 @@ pub enum Fatal {
     IoUring(IoUringProblem),
     Listen {
         listen: Listen,
+        problem: ListenProblem,
+    },
+    MetricsListen {
+        address: SocketAddr,
         problem: ListenProblem,
     },
     /// CPUs were listed that this process may not run on.
@@ -146,7 +151,8 @@ impl Fatal {
                 DirectoryProblem::InUse { .. } | DirectoryProblem::Other(_) => EXIT_RUNTIME,
                 _ => EXIT_CONFIG,
             },
-            Fatal::Listen { problem: ListenProblem::Privileged | ListenProblem::NoFamily, .. } => EXIT_CONFIG,
+            Fatal::Listen { problem: ListenProblem::Privileged | ListenProblem::NoFamily, .. }
+            | Fatal::MetricsListen { problem: ListenProblem::Privileged | ListenProblem::NoFamily, .. } => EXIT_CONFIG,
             Fatal::RootKeys { problem: RootKeysProblem::NoRandomness | RootKeysProblem::Io(_), .. } => EXIT_RUNTIME,
             Fatal::RootKeys { .. } => EXIT_CONFIG,
             // The file system's abilities do not change by a restart either.
@@ -169,6 +175,9 @@ impl fmt::Display for Fatal {
             Fatal::Directory { path, problem } => write!(f, "cannot serve {}: {problem}", path.display()),
             Fatal::IoUring(problem) => write!(f, "io_uring is not available: {problem}"),
             Fatal::Listen { listen, problem } => write!(f, "cannot listen on {listen}: {problem}"),
+            Fatal::MetricsListen { address, problem } => {
+                write!(f, "cannot serve metrics on {address} (--metrics-listen): {problem}")
+            }
             Fatal::Cpus { refused, allowed } => {
                 let (refused, allowed) = (cpus::list(refused), cpus::list(allowed));
                 write!(f, "--cores names CPU {refused}, which this process may not use; ")?;
@@ -266,7 +275,7 @@ impl fmt::Display for IoUringProblem {
 impl fmt::Display for ListenProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ListenProblem::Taken => "the port is taken; stop what listens there (ss -ltnp shows it), or choose another --listen",
+            ListenProblem::Taken => "the port is taken; stop what listens there (ss -ltnp shows it), or choose another port",
             ListenProblem::Privileged => {
                 "this user may not use low ports; choose a port from 1024 on, or allow it \
                  (setcap cap_net_bind_service=+ep, AmbientCapabilities=, sysctl net.ipv4.ip_unprivileged_port_start)"

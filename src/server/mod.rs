@@ -22,6 +22,7 @@ pub use fatal::{DirectoryProblem, EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE, Fatal, 
 pub use root_keys::{RootKeys, RootOrigin};
 
 use crate::config::{Config, ConfigError};
+use crate::metrics::export::Exporter;
 use cores::Cores;
 use log::Log;
 use signals::Signals;
@@ -88,13 +89,23 @@ fn serve(
 ) -> Result<(), Fatal> {
     let (events, inbox) = mpsc::channel();
     signals.forward(events.clone())?;
-    let boot = boot::check(config)?;
+    let mut boot = boot::check(config)?;
     let volume = cores::open_volume(&boot)?;
     let facts = facts(&boot, version, volume.direct.clone());
     let cores = Cores::start(&boot, volume, &events)?;
+    let exporter = boot.metrics.take().map(|listener| Exporter::start(listener, cores.sources(&boot.config)));
+    let exporter = exporter.transpose().map_err(|error| Fatal::System {
+        doing: "starting the thread for metrics",
+        errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+    })?;
     announce(&boot, &facts);
     wait_for_stop(&inbox, &boot, &cores, reload, log)?;
-    drain(&inbox, &boot.config, &cores)
+    drain(&inbox, &boot.config, &cores)?;
+    // Last: a drain that takes long is what somebody may want to watch.
+    if let Some(exporter) = exporter {
+        exporter.stop();
+    }
+    Ok(())
 }
 
 /// Returns at the first request to stop.
@@ -165,6 +176,7 @@ fn facts(boot: &Boot, version: &str, direct: DirectIo) -> Facts {
     Facts {
         version: version.to_owned(),
         listen: config.listen.clone(),
+        metrics: boot.metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
         cpus: boot.cpus.clone(),
         directory: absolute(&config.directory),
         filesystem: boot.filesystem.clone(),

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod path;
 pub mod space;
 pub mod stat;
+pub mod usage;
 pub mod xattr;
 
 pub use errno::{Cause, Errno, Result};

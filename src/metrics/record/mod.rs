@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use cells::{CoreCells, ErrorClass, Opened, Operation, Pause, QueueCells, ReadFrom, RingOperation};
+pub use cells::{CoreCells, ErrorClass, Opened, Operation, OperationCells, Pause, QueueCells, ReadFrom, RingOperation};
 pub use counter::{Counter, Level};
 pub use histogram::{BarrierCells, Latency, Sizes};
 

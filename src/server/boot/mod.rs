@@ -5,6 +5,7 @@ mod directory;
 mod kernel;
 mod ports;
 
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Boot {
     /// The type of its filesystem as `mount` calls it: `ext4`, `xfs`.
     pub filesystem: String,
     pub privileges: Privileges,
+    /// Where metrics are asked for.
+    pub metrics: Option<TcpListener>,
     /// What is worth a line at start and no reason to stop.
     pub warnings: Vec<String>,
     _lock: OwnedFd,
@@ -61,6 +64,7 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     let connections = kernel::raise_descriptors(cpus.len(), config.connections_per_core_max, &mut warnings)?;
     config.connections_per_core_max = connections;
     let ports = ports::reserve(&mut config.listen)?;
+    let metrics = config.metrics_listen.map(ports::listen_for_metrics).transpose()?;
     let root = root_keys::establish(&config)?;
     for variable in &config.unknown_environment {
         warnings.push(format!("the environment variable {variable} is no option of this server; check its spelling"));
@@ -72,6 +76,7 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
         privileges: kernel::privileges(directory.trusted_xattr),
         directory: directory.handle,
         filesystem: directory.filesystem,
+        metrics,
         warnings,
         _lock: directory.lock,
         _ports: ports,

@@ -1,12 +1,13 @@
 //! Are the ports free? With SO_REUSEPORT a second listener of the same user binds silently and takes half the connections,
 //! so a plain bind is tried first.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::Listen;
+use crate::limits;
 use crate::server::fatal::{Fatal, ListenProblem};
 
 /// Tries every address, and keeps it bound (never listening, so that no connection lands there) until the cores are bound too.
@@ -21,6 +22,17 @@ pub fn reserve(listen: &mut [Listen]) -> Result<Vec<Socket>, Fatal> {
         reserved.push(socket);
     }
     Ok(reserved)
+}
+
+/// The listener for metrics, which no core shares.
+pub fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, Fatal> {
+    let listen = || {
+        let socket = bind(address, false)?;
+        socket.listen(limits::METRICS_CONNECTIONS_MAX as i32)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error| Fatal::MetricsListen { address, problem: problem(&error) })
 }
 
 /// A socket bound to `address` beside those of the other cores; its owner calls `listen`. An IPv6 address never takes IPv4
@@ -94,6 +106,8 @@ mod tests {
         assert!(bind_shared(address).is_ok(), "this is why the plain bind comes first");
         let refused = reserve(&mut [Listen { scheme: Scheme::Http, address }]).expect_err("taken");
         assert!(matches!(refused, Fatal::Listen { problem: ListenProblem::Taken, .. }));
+        let refused = listen_for_metrics(address).expect_err("taken");
+        assert!(matches!(refused, Fatal::MetricsListen { problem: ListenProblem::Taken, .. }));
         // 192.0.2.0/24 is TEST-NET-1 (RFC 5737): no machine has it.
         let refused = reserve(&mut [listen("192.0.2.1:9000")]).expect_err("not local");
         assert!(matches!(refused, Fatal::Listen { problem: ListenProblem::NotLocal, .. }));
