@@ -105,6 +105,7 @@ fn help_mentions_every_option_and_the_keys() {
     assert_eq!(code, 0);
     let options = [
         "listen",
+        "metrics-listen",
         "cores",
         "config-dir",
         "tls-cert",
