@@ -60,6 +60,16 @@ pub const SNAPSHOT_NAMES_MAX: usize = 4 * 1024 * 1024;
 pub const SNAPSHOT_SIZE_MAX: usize = 128 * 1024 * 1024;
 /// Names up to which a snapshot is small: any number may be built at once, of the larger ones one at a time.
 pub const SNAPSHOT_NAMES_SMALL: usize = 4096;
+/// Names in one chunk of a snapshot, about: what is copied when one of them changes.
+pub const SNAPSHOT_CHUNK_NAMES: usize = 512;
+/// Directories of more names than `SNAPSHOT_NAMES_SMALL` that the kernel tells changes of; each takes a watch of the user's bound
+/// `fs.inotify.max_user_watches`.
+pub const LISTING_WATCHES_MAX: usize = 64;
+/// Changed names of one watched directory that nobody has listed since; asking for more of them one by one costs about as much as
+/// reading 10^6 names.
+pub const LISTING_CHANGES_MAX: usize = 64 * 1024;
+/// Bytes of all changed names that are noted.
+pub const LISTING_CHANGES_SIZE_MAX: usize = 16 * 1024 * 1024;
 /// Names kept of one scan through a directory that is too large for a snapshot: some pages, so that a scan serves more than
 /// one delimiter run.
 pub const SCAN_NAMES_MAX: usize = 32 * 1024;

@@ -44,6 +44,8 @@ pub struct Facts {
     pub filesystem: &'static str,
     /// Other machines may change it behind our back.
     pub is_remote: bool,
+    /// The kernel tells of every name that changes.
+    pub tells_changes: bool,
     /// What O_DIRECT wants; `None` where it is refused.
     pub direct: Option<DirectAlign>,
     /// Files without a name (O_TMPFILE) can be made.
@@ -121,7 +123,7 @@ impl Volume {
             locks: KeyLocks::new(),
             multipart: Uploads::default(),
             barrier,
-            snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }),
+            snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }, facts.tells_changes),
 
             sync,
             facts,
@@ -186,6 +188,7 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
     Ok(Facts {
         filesystem: kind.name(),
         is_remote: kind.is_remote(),
+        tells_changes: kind.tells_changes(),
         direct,
         unnamed_files,
         exchange,

@@ -33,6 +33,18 @@ pub enum EntryKind {
     LastDirectory,
 }
 
+impl EntryKind {
+    /// Whether the same file name could be of either kind: what distinguishes them is only what the file is.
+    pub fn is_family_of(self, other: Self) -> bool {
+        let family = |kind| match kind {
+            Self::File | Self::Directory => Self::File,
+            Self::Piece => Self::Piece,
+            Self::LastFile | Self::LastDirectory => Self::LastFile,
+        };
+        family(self) == family(other)
+    }
+}
+
 impl Place {
     /// The place of all keys that begin with `prefix` up to its last slash. `None`: no key does.
     pub fn of_prefix(prefix: &[u8]) -> Option<Self> {

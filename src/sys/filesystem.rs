@@ -68,6 +68,12 @@ impl FileSystemKind {
     pub fn is_remote(self) -> bool {
         matches!(self, Self::Nfs | Self::Smb | Self::Ceph | Self::Fuse | Self::Other(_))
     }
+
+    /// Whether inotify tells of every change of a name: nothing but this kernel's own calls changes one. An overlay's layers may
+    /// be changed behind it, and of ZFS we know too little.
+    pub fn tells_changes(self) -> bool {
+        matches!(self, Self::Ext | Self::Xfs | Self::Btrfs | Self::Tmpfs | Self::F2fs)
+    }
 }
 
 /// Magic numbers of <linux/magic.h>; ZFS has its own.

@@ -11,6 +11,7 @@ pub mod dir;
 pub mod errno;
 pub mod file;
 pub mod filesystem;
+pub mod inotify;
 pub mod lock;
 pub mod mount;
 pub mod path;

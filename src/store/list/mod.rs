@@ -11,11 +11,14 @@
 //! vanishes while we look is skipped; a directory that the server may not read is skipped and counted; any other failure
 //! fails the page, because a listing with holes makes `sync` delete files. Blocks: helper threads only.
 
+mod cache;
+mod read;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-pub use snapshot::{SnapshotCache, SnapshotUse};
+pub use cache::{SnapshotCache, SnapshotUse};
 
 use super::key::{self, BODY_OF_DIRECTORY, OBJECT_OF_DIRECTORY};
 use super::record::{SUMMARY_NAME, Summary};
@@ -202,7 +205,7 @@ impl Walk<'_> {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => {
                 let from = seek_name(&self.start, &place.prefix).unwrap_or_default();
-                Arc::new(snapshot::scan(handle.as_fd(), from, self.scan_max)?)
+                Arc::new(read::window(handle.as_fd(), from, self.scan_max)?)
             }
             Err(errno) => return self.skip(errno),
         };
@@ -221,7 +224,7 @@ impl Walk<'_> {
             Ok(handle) => handle,
             Err(errno) => return self.skip(errno),
         };
-        let window = snapshot::scan(handle.as_fd(), from.max(name), self.scan_max)?;
+        let window = read::window(handle.as_fd(), from.max(name), self.scan_max)?;
         self.begin(place, Arc::new(window), handle, from);
         Ok(())
     }

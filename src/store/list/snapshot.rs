@@ -1,28 +1,48 @@
-//! What names does a directory have, in S3's order? Sorted snapshots, shared by all cores.
-//!
-//! A snapshot is used again while the directory's mtime and ctime are what they were, and only when its ctime was older than
-//! `TIMESTAMP_GRAIN_NS` when it was taken: within one tick of the kernel's clock a second change leaves no trace. mtime's
-//! age does not matter: `touch` may set it, but whoever changes a directory changes its ctime. Our own changes invalidate
-//! like foreign ones: a directory that is written all the time is read again for each page.
+//! What names does a directory have, in S3's order? An immutable, sorted copy of them, in chunks that a changed copy shares with
+//! the one before: a name more in a directory of 10^6 costs one chunk.
 
-use super::super::key::{self, Entry};
-use super::super::walk::{self, EntryKind};
-use crate::limits::{NAME_SIZE_MAX, SNAPSHOT_NAMES_MAX, SNAPSHOT_NAMES_SMALL, SNAPSHOT_SIZE_MAX, TIMESTAMP_GRAIN_NS};
-use crate::sys::{FileKind, FileStat, Result, clock, dir, errno};
-use rustix::fd::BorrowedFd;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::super::walk::EntryKind;
+use crate::limits::{NAME_SIZE_MAX, SNAPSHOT_CHUNK_NAMES};
+use std::sync::Arc;
 
 /// Sorted entries of one directory: all of them, or the first so many from some name on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    names: Vec<u8>,
-    slots: Vec<Slot>,
+    /// None is empty, and entries of one name stand in one chunk.
+    chunks: Vec<Arc<Chunk>>,
+    /// Entries before each chunk.
+    starts: Vec<usize>,
+    count: usize,
+    size: usize,
     /// The directory has the body of its own explicit object.
     pub has_body: bool,
     /// The name that comes after the last entry, where this is only a window onto the directory.
     pub next: Option<Box<[u8]>>,
+}
+
+/// Entries as they come, in the filesystem's order.
+#[derive(Debug, Default)]
+pub struct Names {
+    all: Chunk,
+    /// As in `Snapshot`.
+    pub has_body: bool,
+}
+
+/// What became of one name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// As it stands in the key.
+    pub name: Box<[u8]>,
+    /// Any kind that a file of this name may have: a component and a piece of a long one may look alike in the key.
+    pub family: EntryKind,
+    /// What it is now; `None`: gone.
+    pub now: Option<EntryKind>,
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    names: Vec<u8>,
+    slots: Vec<Slot>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,22 +56,138 @@ const _: () = assert!(NAME_SIZE_MAX <= u8::MAX as usize);
 
 impl Snapshot {
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.count
+    }
+
+    /// Bytes, what the allocator takes for each chunk included.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Name as in the key, and kind, of an entry.
     pub fn entry(&self, index: usize) -> Option<(&[u8], EntryKind)> {
-        self.slots.get(index).map(|slot| (self.name(slot), slot.kind))
+        let at = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
+        self.chunks.get(at)?.entry(index - self.starts[at])
     }
 
     /// The first entry whose name is not less.
     pub fn lower_bound(&self, name: &[u8]) -> usize {
+        let at = self.chunk_of(name);
+        match self.chunks.get(at) {
+            Some(chunk) => self.starts[at] + chunk.lower_bound(name),
+            None => self.count,
+        }
+    }
+
+    /// The same directory after these changes.
+    pub fn changed(&self, mut changes: Vec<Change>) -> Self {
+        changes.retain(|change| !self.agrees(change));
+        changes.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let mut changed = Self { has_body: self.has_body, ..Self::default() };
+        let mut rest = changes.as_slice();
+        for (at, chunk) in self.chunks.iter().enumerate() {
+            // A name beyond all others goes to the last chunk.
+            let is_last = at + 1 == self.chunks.len();
+            let count = if is_last { rest.len() } else { rest.partition_point(|change| *change.name <= *chunk.last()) };
+            let (here, after) = rest.split_at(count);
+            rest = after;
+            match here {
+                [] => changed.add(Arc::clone(chunk)),
+                _ => changed.add_sorted(chunk.changed(here)),
+            }
+        }
+        if self.chunks.is_empty() {
+            changed.add_sorted(Chunk::default().changed(rest));
+        }
+        changed
+    }
+
+    /// Whether the change is here already.
+    fn agrees(&self, change: &Change) -> bool {
+        let same_name = (self.lower_bound(&change.name)..).map_while(|index| self.entry(index));
+        let mut family =
+            same_name.take_while(|(name, _)| *name == &*change.name).filter(|(_, kind)| kind.is_family_of(change.family));
+        family.next().map(|(_, kind)| kind) == change.now
+    }
+
+    /// The only chunk that may have the name.
+    fn chunk_of(&self, name: &[u8]) -> usize {
+        self.chunks.partition_point(|chunk| chunk.last() < name)
+    }
+
+    /// Cuts sorted entries into chunks, between different names.
+    fn add_sorted(&mut self, sorted: Chunk) {
+        if sorted.slots.len() <= 2 * SNAPSHOT_CHUNK_NAMES {
+            return self.add(Arc::new(sorted));
+        }
+        let mut chunk = Chunk::default();
+        for slot in &sorted.slots {
+            let name = sorted.name(slot);
+            if chunk.slots.len() >= SNAPSHOT_CHUNK_NAMES && chunk.last() != name {
+                chunk.shrink();
+                self.add(Arc::new(std::mem::take(&mut chunk)));
+            }
+            chunk.push(name, slot.kind);
+        }
+        chunk.shrink();
+        self.add(Arc::new(chunk));
+    }
+
+    fn add(&mut self, chunk: Arc<Chunk>) {
+        if chunk.slots.is_empty() {
+            return;
+        }
+        self.starts.push(self.count);
+        self.count += chunk.slots.len();
+        self.size += chunk.size();
+        self.chunks.push(chunk);
+    }
+}
+
+impl Names {
+    pub fn push(&mut self, name: &[u8], kind: EntryKind) {
+        self.all.push(name, kind);
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.slots.len()
+    }
+
+    /// Bytes taken.
+    pub fn size(&self) -> usize {
+        self.all.size()
+    }
+
+    /// Sorts them.
+    pub fn finish(self) -> Snapshot {
+        let Self { mut all, has_body } = self;
+        let names = &all.names;
+        let name = |slot: &Slot| name_at(names, slot);
+        all.slots.sort_unstable_by(|one, other| name(one).cmp(name(other)).then(one.kind.cmp(&other.kind)));
+        // A name that is removed and made again while the directory is read may come twice.
+        all.slots.dedup_by(|one, other| name_at(names, one) == name_at(names, other) && one.kind == other.kind);
+        all.shrink();
+        let mut snapshot = Snapshot { has_body, ..Snapshot::default() };
+        snapshot.add_sorted(all);
+        snapshot
+    }
+}
+
+impl Chunk {
+    fn entry(&self, index: usize) -> Option<(&[u8], EntryKind)> {
+        self.slots.get(index).map(|slot| (self.name(slot), slot.kind))
+    }
+
+    fn lower_bound(&self, name: &[u8]) -> usize {
         self.slots.partition_point(|slot| self.name(slot) < name)
     }
 
+    fn last(&self) -> &[u8] {
+        self.slots.last().map_or(&[], |slot| self.name(slot))
+    }
+
     fn name(&self, slot: &Slot) -> &[u8] {
-        let start = slot.offset as usize;
-        self.names.get(start..start + usize::from(slot.size)).unwrap_or_default()
+        name_at(&self.names, slot)
     }
 
     fn push(&mut self, name: &[u8], kind: EntryKind) {
@@ -61,312 +197,137 @@ impl Snapshot {
         }
     }
 
-    fn sort(&mut self) {
-        let names = &self.names;
-        let name = |slot: &Slot| {
-            let start = slot.offset as usize;
-            names.get(start..start + usize::from(slot.size)).unwrap_or_default()
-        };
-        self.slots.sort_unstable_by(|one, other| name(one).cmp(name(other)).then(one.kind.cmp(&other.kind)));
+    fn shrink(&mut self) {
+        self.names.shrink_to_fit();
+        self.slots.shrink_to_fit();
     }
 
     fn size(&self) -> usize {
-        self.names.len() + self.slots.len() * size_of::<Slot>()
-    }
-}
-
-/// The snapshots that all listings share, bounded in bytes; the longest unused goes first.
-#[derive(Debug)]
-pub struct SnapshotCache {
-    shelf: Mutex<Shelf>,
-    /// Held while a snapshot of many names is built: one at a time, and who waited finds it on the shelf.
-    large: Mutex<()>,
-    size_max: usize,
-}
-
-#[derive(Debug, Default)]
-struct Shelf {
-    kept: HashMap<(u64, u64), Kept>,
-    by_use: BTreeMap<u64, (u64, u64)>,
-    uses: u64,
-    size: usize,
-    hits: u64,
-    builds: u64,
-}
-
-/// How snapshots were used so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotUse {
-    /// Taken from the shelf.
-    pub hits: u64,
-    /// Read from the directory, also in vain: it was too large, or somebody else was faster.
-    pub builds: u64,
-    /// Bytes on the shelf now.
-    pub size: usize,
-}
-
-#[derive(Debug)]
-struct Kept {
-    snapshot: Arc<Snapshot>,
-    mtime_ns: i64,
-    ctime_ns: i64,
-    size: usize,
-    used: u64,
-}
-
-impl SnapshotCache {
-    /// `size_max` bytes; 0 keeps nothing, for a filesystem whose timestamps prove nothing.
-    pub fn new(size_max: usize) -> Self {
-        Self { shelf: Mutex::default(), large: Mutex::default(), size_max }
+        // Two allocations, their own headers, and a place among the chunks.
+        const OVERHEAD: usize = 128;
+        self.names.len() + self.slots.len() * size_of::<Slot>() + OVERHEAD
     }
 
-    /// How they were used.
-    pub fn usage(&self) -> SnapshotUse {
-        let shelf = lock(&self.shelf);
-        SnapshotUse { hits: shelf.hits, builds: shelf.builds, size: shelf.size }
-    }
-
-    /// The snapshot of a directory whose `stat` was taken just now. `None`: it has too many names, see `scan`.
-    pub fn load(&self, directory: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Arc<Snapshot>>> {
-        if let Some(snapshot) = self.find(stat) {
-            return Ok(Some(snapshot));
-        }
-        let started_ns = clock::realtime_ns();
-        let mut turn = None;
-        let mut built = Snapshot::default();
-        let end = visit(directory, |entry| {
-            match entry {
-                Visited::Body => built.has_body = true,
-                Visited::Entry(name, kind) => built.push(name, kind),
-            }
-            if built.len() > SNAPSHOT_NAMES_SMALL && turn.is_none() {
-                turn = Some(lock(&self.large));
-                if let Some(snapshot) = self.find(stat) {
-                    return ControlFlow::Break(Some(snapshot));
-                }
-            }
-            let is_too_large = built.len() > SNAPSHOT_NAMES_MAX || built.size() > SNAPSHOT_SIZE_MAX;
-            if is_too_large { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
-        })?;
-        lock(&self.shelf).builds += 1;
-        if let ControlFlow::Break(found) = end {
-            return Ok(found);
-        }
-        built.names.shrink_to_fit();
-        built.slots.shrink_to_fit();
-        built.sort();
-        let built = Arc::new(built);
-        if started_ns.saturating_sub(stat.ctime_ns) >= TIMESTAMP_GRAIN_NS {
-            self.keep(stat, &built);
-        }
-        Ok(Some(built))
-    }
-
-    fn find(&self, stat: &FileStat) -> Option<Arc<Snapshot>> {
-        let mut shelf = lock(&self.shelf);
-        let place = (stat.device, stat.inode);
-        let kept = shelf.kept.get(&place)?;
-        if (kept.mtime_ns, kept.ctime_ns) != (stat.mtime_ns, stat.ctime_ns) {
-            shelf.remove(place);
-            return None;
-        }
-        shelf.uses += 1;
-        shelf.hits += 1;
-        let now = shelf.uses;
-        let kept = shelf.kept.get_mut(&place)?;
-        let before = std::mem::replace(&mut kept.used, now);
-        let snapshot = Arc::clone(&kept.snapshot);
-        shelf.by_use.remove(&before);
-        shelf.by_use.insert(now, place);
-        Some(snapshot)
-    }
-
-    fn keep(&self, stat: &FileStat, snapshot: &Arc<Snapshot>) {
-        // What the maps and the allocator take beside the names.
-        const OVERHEAD: usize = 256;
-        let size = snapshot.size() + OVERHEAD;
-        if size > self.size_max {
-            return;
-        }
-        let mut shelf = lock(&self.shelf);
-        let place = (stat.device, stat.inode);
-        shelf.remove(place);
-        while shelf.size + size > self.size_max {
-            let Some((_, oldest)) = shelf.by_use.pop_first() else { break };
-            shelf.remove(oldest);
-        }
-        shelf.uses += 1;
-        let used = shelf.uses;
-        shelf.size += size;
-        shelf.by_use.insert(used, place);
-        let kept = Kept { snapshot: Arc::clone(snapshot), mtime_ns: stat.mtime_ns, ctime_ns: stat.ctime_ns, size, used };
-        shelf.kept.insert(place, kept);
-    }
-}
-
-impl Shelf {
-    fn remove(&mut self, place: (u64, u64)) {
-        if let Some(kept) = self.kept.remove(&place) {
-            self.size -= kept.size;
-            self.by_use.remove(&kept.used);
-        }
-    }
-}
-
-/// A window onto a directory: the first `count_max` entries or somewhat fewer that are not less than `from`, and those that
-/// `from` begins with and that may have keys after it (a directory `a` for `a-x`). One pass over the directory in bounded memory.
-pub fn scan(directory: BorrowedFd<'_>, from: &[u8], count_max: usize) -> Result<Snapshot> {
-    let mut first: BinaryHeap<(Box<[u8]>, EntryKind)> = BinaryHeap::new();
-    let mut is_window = false;
-    let mut built = Snapshot::default();
-    let _: ControlFlow<()> = visit(directory, |entry| {
-        match entry {
-            Visited::Body => built.has_body = true,
-            Visited::Entry(name, kind) if name >= from => {
-                first.push((name.into(), kind));
-                if first.len() > count_max {
-                    first.pop();
-                    is_window = true;
-                }
-            }
-            Visited::Entry(name, kind) if from.starts_with(name) => built.push(name, kind),
-            Visited::Entry(..) => {}
-        }
-        ControlFlow::Continue(())
-    })?;
-    let mut first = first.into_sorted_vec();
-    if is_window {
-        // A name may stand twice, as a component and as a piece: the next window begins with all of the last name.
-        built.next = first.last().map(|(name, _)| name.clone());
-        first.retain(|(name, _)| Some(name) != built.next.as_ref());
-    }
-    for (name, kind) in first {
-        built.push(&name, kind);
-    }
-    built.sort();
-    Ok(built)
-}
-
-enum Visited<'a> {
-    Body,
-    Entry(&'a [u8], EntryKind),
-}
-
-fn visit<B>(directory: BorrowedFd<'_>, mut take: impl FnMut(Visited<'_>) -> ControlFlow<B>) -> Result<ControlFlow<B>> {
-    // The kernel fills as much as there is; the first call of a small directory takes all of it.
-    let mut buffer = dir::buffer(64 * 1024);
-    let end = dir::read(directory, &mut buffer, |entry| {
-        let decoded = key::decode_name(entry.name);
-        if matches!(decoded, Entry::NotOurs | Entry::ObjectOfDirectory) {
-            return ControlFlow::Continue(());
-        }
-        let kind = match entry.kind_in(directory) {
-            Ok(kind) => kind,
-            Err(errno) if errno::is_gone(errno) => return ControlFlow::Continue(()),
-            Err(errno) => return ControlFlow::Break(Err(errno)),
+    /// The entries after changes, which are sorted by name.
+    fn changed(&self, changes: &[Change]) -> Self {
+        let is_changed = |name: &[u8], kind: EntryKind| {
+            let first = changes.partition_point(|change| *change.name < *name);
+            let same_name = changes[first..].iter().take_while(|change| *change.name == *name);
+            same_name.clone().any(|change| kind.is_family_of(change.family))
         };
-        let visited = match (decoded, kind) {
-            (Entry::BodyOfDirectory, FileKind::Regular) => Some(Visited::Body),
-            _ => walk::classify(decoded, kind).map(|(name, kind)| Visited::Entry(name, kind)),
-        };
-        match visited.map(&mut take) {
-            Some(ControlFlow::Break(value)) => ControlFlow::Break(Ok(value)),
-            _ => ControlFlow::Continue(()),
+        let kept = (0..self.slots.len()).filter_map(|index| self.entry(index)).filter(|(name, kind)| !is_changed(name, *kind));
+        let new = changes.iter().filter_map(|change| Some((&*change.name, change.now?)));
+        let mut entries: Vec<(&[u8], EntryKind)> = kept.chain(new).collect();
+        // Two sorted runs, which this sort merges.
+        entries.sort();
+        entries.dedup();
+        let mut changed = Self::default();
+        changed.slots.reserve_exact(entries.len());
+        changed.names.reserve_exact(entries.iter().map(|(name, _)| name.len()).sum());
+        for (name, kind) in entries {
+            changed.push(name, kind);
         }
-    })?;
-    match end {
-        ControlFlow::Break(value) => value.map(ControlFlow::Break),
-        ControlFlow::Continue(()) => Ok(ControlFlow::Continue(())),
+        changed
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A helper that panicked left maps that are whole at every point where code of ours can panic: none.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn name_at<'n>(names: &'n [u8], slot: &Slot) -> &'n [u8] {
+    let start = slot.offset as usize;
+    names.get(start..start + usize::from(slot.size)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::stat;
-    use rustix::fd::AsFd;
-    use std::fs::{File, write};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
-    /// A directory whose last change is old enough to be believed.
-    fn aged(top: &std::path::Path) -> (File, FileStat) {
-        std::thread::sleep(std::time::Duration::from_nanos(TIMESTAMP_GRAIN_NS as u64 + 5_000_000));
-        let directory = File::open(top).unwrap();
-        let stat = stat::of(&directory).unwrap();
-        (directory, stat)
+    type Model = BTreeSet<(Vec<u8>, EntryKind)>;
+
+    fn entries(snapshot: &Snapshot) -> Vec<(Vec<u8>, EntryKind)> {
+        let all = (0..snapshot.len()).map(|index| snapshot.entry(index).unwrap());
+        all.map(|(name, kind)| (name.to_vec(), kind)).collect()
     }
 
-    fn names(snapshot: &Snapshot) -> Vec<String> {
-        (0..snapshot.len()).map(|index| String::from_utf8(snapshot.entry(index).unwrap().0.to_vec()).unwrap()).collect()
-    }
-
-    #[test]
-    fn sorted_by_what_stands_in_the_key_and_shared_until_changed() {
-        let top = tempfile::tempdir().unwrap();
-        for name in ["b", "a-", ".sluice%r.sluicex", ".sluice%d", ".sluice", ".sluice%e", ".sluice%b", "a"] {
-            write(top.path().join(name), b"").unwrap();
+    fn snapshot_of(model: &Model) -> Snapshot {
+        let mut names = Names::default();
+        for (name, kind) in model.iter().rev() {
+            names.push(name, *kind);
         }
-        let cache = SnapshotCache::new(1 << 20);
-        let (directory, stat) = aged(top.path());
-        let first = cache.load(directory.as_fd(), &stat).unwrap().unwrap();
-        assert_eq!(names(&first), [".", ".sluicex", "a", "a-", "b"]);
-        assert!(first.has_body && first.next.is_none());
-        assert_eq!(first.lower_bound(b"a,"), 3);
-        assert!(Arc::ptr_eq(&first, &cache.load(directory.as_fd(), &stat).unwrap().unwrap()));
-        write(top.path().join("c"), b"").unwrap();
-        let changed = cache.load(directory.as_fd(), &stat::of(&directory).unwrap()).unwrap().unwrap();
-        assert_eq!(changed.len(), 6);
+        names.finish()
     }
 
-    #[test]
-    fn a_directory_changed_a_moment_ago_is_not_believed_twice() {
-        let top = tempfile::tempdir().unwrap();
-        let cache = SnapshotCache::new(1 << 20);
-        let directory = File::open(top.path()).unwrap();
-        let mut stat = stat::of(&directory).unwrap();
-        stat.ctime_ns = clock::realtime_ns();
-        cache.load(directory.as_fd(), &stat).unwrap();
-        assert_eq!(cache.usage().size, 0);
+    fn check(snapshot: &Snapshot, model: &Model) -> Result<(), TestCaseError> {
+        prop_assert_eq!(entries(snapshot), model.iter().cloned().collect::<Vec<_>>());
+        prop_assert_eq!(snapshot.entry(model.len()), None);
+        for name in [&b""[..], b"n", b"n01", b"n0100", b"n0777x", b"n2", b"z"] {
+            let expected = model.iter().filter(|(known, _)| known.as_slice() < name).count();
+            prop_assert_eq!(snapshot.lower_bound(name), expected);
+        }
+        Ok(())
     }
 
-    #[test]
-    fn the_longest_unused_goes_first() {
-        let top = tempfile::tempdir().unwrap();
-        for dir in ["a", "b", "c"] {
-            std::fs::create_dir(top.path().join(dir)).unwrap();
-            for index in 0..10 {
-                write(top.path().join(dir).join(format!("{:0100}", index)), b"").unwrap();
+    fn name() -> impl Strategy<Value = Vec<u8>> {
+        (0u32..3000, prop::bool::weighted(0.1)).prop_map(|(n, is_between)| {
+            let end = if is_between { "x" } else { "" };
+            format!("n{n:04}{end}").into_bytes()
+        })
+    }
+
+    fn now() -> impl Strategy<Value = (EntryKind, Option<EntryKind>)> {
+        prop_oneof![
+            3 => Just((EntryKind::File, Some(EntryKind::File))),
+            1 => Just((EntryKind::File, Some(EntryKind::Directory))),
+            3 => Just((EntryKind::File, None)),
+            1 => Just((EntryKind::Piece, Some(EntryKind::Piece))),
+            1 => Just((EntryKind::LastFile, Some(EntryKind::LastDirectory))),
+            1 => Just((EntryKind::LastFile, None)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        /// The oracle is a set.
+        #[test]
+        fn changes_are_as_on_a_set(
+            first in prop_oneof![Just(0u32..0), Just(0..3), Just(0..2000)],
+            rounds in prop::collection::vec(prop::collection::vec((name(), now()), 0..200), 1..6),
+        ) {
+            let mut model: Model = first.map(|n| (format!("n{n:04}").into_bytes(), EntryKind::File)).collect();
+            let mut snapshot = snapshot_of(&model);
+            check(&snapshot, &model)?;
+            for round in rounds {
+                let mut changes = std::collections::BTreeMap::new();
+                for (name, (family, now)) in round {
+                    changes.insert((name, family), now);
+                }
+                let list = changes.iter().map(|((name, family), now)| Change { name: name[..].into(), family: *family, now: *now });
+                let before = entries(&snapshot);
+                let changed = snapshot.changed(list.collect());
+                prop_assert_eq!(entries(&snapshot), before, "whoever reads the old one is not disturbed");
+                for ((name, family), now) in changes {
+                    model.retain(|(known, kind)| *known != name || !kind.is_family_of(family));
+                    model.extend(now.map(|kind| (name, kind)));
+                }
+                snapshot = changed;
+                check(&snapshot, &model)?;
             }
         }
-        // Room for two: each takes 10 names of 100 bytes and the overhead.
-        let cache = SnapshotCache::new(3000);
-        let aged: Vec<_> = ["a", "b", "c"].map(|dir| aged(&top.path().join(dir))).into();
-        let load = |index: usize| cache.load(aged[index].0.as_fd(), &aged[index].1).unwrap().unwrap();
-        let (a, b) = (load(0), load(1));
-        assert!(Arc::ptr_eq(&a, &load(0)));
-        load(2);
-        assert!(cache.usage().size <= 3000);
-        assert!(Arc::ptr_eq(&a, &load(0)));
-        assert!(!Arc::ptr_eq(&b, &load(1)));
     }
 
     #[test]
-    fn a_scan_is_a_window_of_the_snapshot() {
-        let top = tempfile::tempdir().unwrap();
-        for index in 0..50 {
-            write(top.path().join(format!("n{index:02}")), b"").unwrap();
-        }
-        std::fs::create_dir(top.path().join("n")).unwrap();
-        let directory = File::open(top.path()).unwrap();
-        let window = scan(directory.as_fd(), b"n07", 3).unwrap();
-        assert_eq!(names(&window), ["n", "n07", "n08"]);
-        assert_eq!(window.next.as_deref(), Some(&b"n09"[..]));
-        let rest = scan(directory.as_fd(), b"n48", 3).unwrap();
-        assert_eq!(names(&rest), ["n", "n48", "n49"]);
-        assert_eq!(rest.next, None);
+    fn a_change_copies_one_chunk_and_nothing_when_it_is_none() {
+        let model: Model = (0..5000).map(|n| (format!("n{n:04}").into_bytes(), EntryKind::File)).collect();
+        let snapshot = snapshot_of(&model);
+        let shared = |other: &Snapshot| {
+            let same = snapshot.chunks.iter().zip(&other.chunks).filter(|(one, other)| Arc::ptr_eq(one, other));
+            snapshot.chunks.len() - same.count()
+        };
+        let change = |name: &[u8], now| vec![Change { name: name.into(), family: EntryKind::File, now }];
+        assert!(snapshot.chunks.len() > 5);
+        assert_eq!(shared(&snapshot.changed(change(b"n2500x", Some(EntryKind::File)))), 1);
+        assert_eq!(shared(&snapshot.changed(change(b"n2500", None))), 1);
+        assert_eq!(shared(&snapshot.changed(change(b"n2500", Some(EntryKind::File)))), 0, "an overwritten file");
+        assert_eq!(shared(&snapshot.changed(change(b"zz", None))), 0);
     }
 }

@@ -4,12 +4,103 @@
 use super::super::key;
 use super::super::record::{Record, SUMMARY_NAME};
 use super::*;
+use crate::config::Durability;
+use crate::store::commit::{self, Upload};
+use crate::store::{Volume, bucket, delete, stage};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs::{File, create_dir_all, write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// Keys that one thread makes and removes, and what it was last told of each: odd while a change is under way, then twice the
+/// number of changes answered, of which every second one is a removal.
+struct Changed {
+    names: Vec<String>,
+    steps: Vec<AtomicUsize>,
+}
+
+impl Changed {
+    fn new(prefix: &str, count: usize) -> Self {
+        let names = (0..count).map(|index| format!("{prefix}{index}")).collect();
+        Self { names, steps: (0..count).map(|_| AtomicUsize::new(0)).collect() }
+    }
+
+    /// Changes each key in turn until `is_over`: `make(name, true)` makes it, `make(name, false)` removes it.
+    fn run(&self, is_over: &AtomicBool, make: impl Fn(&str, bool)) {
+        for index in (0..self.names.len()).cycle().take_while(|_| !is_over.load(Relaxed)) {
+            let step = self.steps[index].fetch_add(1, SeqCst) + 1;
+            make(&self.names[index], step % 4 == 1);
+            self.steps[index].fetch_add(1, SeqCst);
+        }
+    }
+
+    fn read(&self) -> Vec<usize> {
+        self.steps.iter().map(|step| step.load(SeqCst)).collect()
+    }
+
+    /// Of the keys that did not change between the two readings, how many are listed wrongly and how many there were.
+    fn compare(&self, before: &[usize], after: &[usize], listed: &BTreeSet<Vec<u8>>) -> (usize, usize) {
+        let quiet = (0..self.names.len()).filter(|&index| before[index] == after[index] && before[index].is_multiple_of(2));
+        let is_right = |&index: &usize| listed.contains(self.names[index].as_bytes()) == (before[index] % 4 == 2);
+        let quiet: Vec<usize> = quiet.collect();
+        (quiet.iter().filter(|index| !is_right(index)).count(), quiet.len())
+    }
+}
+
+/// A key acknowledged before the listing began is on the page where it belongs, and one that was removed is not: through S3 and
+/// through POSIX at once.
+#[test]
+fn what_was_answered_before_a_listing_began_is_in_it() {
+    let top = tempfile::tempdir().unwrap();
+    let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Relaxed).unwrap();
+    bucket::create(&volume, "bucket").unwrap();
+    let path = top.path().join("bucket");
+    for index in 0..2000 {
+        write(path.join(format!("fixed{index:04}")), b"").unwrap();
+    }
+    let put = |key: &str| {
+        let staged = stage::stage(&volume, "bucket", key.as_bytes(), None, false).unwrap();
+        let (bucket, key, record) = ("bucket".to_owned(), key.as_bytes().to_vec(), Record::new(0, 0, [0; 16]));
+        commit::commit(&volume, Upload { bucket, key, staged, size: 0, tail: None, record, condition: None }).unwrap();
+    };
+    let (by_s3, by_posix, is_over) = (Changed::new("fixed1s", 7), Changed::new("fixed1p", 7), AtomicBool::new(false));
+    let (bucket, cache) = (File::open(&path).unwrap(), SnapshotCache::watching(100));
+    let query = Query { prefix: b"fixed1", max: 300, ..Query::default() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            by_s3.run(&is_over, |key, is_made| match is_made {
+                true => put(key),
+                false => drop(delete::delete(&volume, "bucket", key.as_bytes(), None).unwrap()),
+            });
+        });
+        scope.spawn(|| {
+            by_posix.run(&is_over, |name, is_made| match is_made {
+                true => {
+                    write(top.path().join("staged"), b"").unwrap();
+                    std::fs::rename(top.path().join("staged"), path.join(name)).unwrap();
+                }
+                false => std::fs::remove_file(path.join(name)).unwrap(),
+            });
+        });
+        let (mut wrong, mut quiet) = (0, 0);
+        for _ in 0..200 {
+            let before = (by_s3.read(), by_posix.read());
+            let listed: BTreeSet<Vec<u8>> = pages(&bucket, &cache, &query).into_iter().collect();
+            let after = (by_s3.read(), by_posix.read());
+            for (set, before, after) in [(&by_s3, &before.0, &after.0), (&by_posix, &before.1, &after.1)] {
+                let (more_wrong, more_quiet) = set.compare(before, after, &listed);
+                (wrong, quiet) = (wrong + more_wrong, quiet + more_quiet);
+            }
+        }
+        is_over.store(true, Relaxed);
+        assert!(quiet > 0, "every key changed during every listing");
+        assert_eq!(wrong, 0, "of {quiet}");
+    });
+}
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
@@ -142,7 +233,7 @@ proptest! {
         write(path_in(top.path(), b"not-\xff-text"), b"").unwrap();
         write(path_in(top.path(), b".sluice%rnot-canonical"), b"").unwrap();
         let bucket = File::open(top.path()).unwrap();
-        let cache = SnapshotCache::new(1 << 20);
+        let cache = SnapshotCache::new(1 << 20, false);
         for (prefix, after, delimiter, max) in &queries {
             let prefix = prefix.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
             let after = after.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
@@ -161,7 +252,7 @@ fn an_object_beside_its_directory_sorts_as_its_key() {
         put(top.path(), key.as_bytes());
     }
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(0);
+    let cache = SnapshotCache::new(0, false);
     let query = Query { max: 100, ..Query::default() };
     let page = list(&bucket, &cache, &query, &GO_ON).unwrap();
     assert_eq!(listed(&page), ["a", "a-x", "a.x", "a/", "a//c", "a/b", "a0"].map(|key| key.as_bytes().to_vec()));
@@ -178,7 +269,7 @@ fn a_record_shows_only_while_it_is_true() {
     write(top.path().join("f"), b"12345").unwrap();
     let file = File::options().write(true).open(top.path().join("f")).unwrap();
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(1 << 20);
+    let cache = SnapshotCache::new(1 << 20, false);
     let query = Query { max: 1, ..Query::default() };
     let summary = || match &list(&bucket, &cache, &query, &GO_ON).unwrap().entries[0] {
         Entry::Object(object) => object.summary.map(|summary| summary.etag),
@@ -201,7 +292,7 @@ fn nothing_for_max_zero_foreign_prefixes_and_stopped_walks() {
     std::fs::create_dir(path_in(top.path(), b"x\xff")).unwrap();
     write(path_in(top.path(), b"x\xff/y"), b"").unwrap();
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(1 << 20);
+    let cache = SnapshotCache::new(1 << 20, false);
     let empty = |query: Query<'_>| list(&bucket, &cache, &query, &GO_ON).unwrap() == Page::default();
     assert!(empty(Query::default()));
     let long = [b'a'; 2000];
@@ -228,7 +319,7 @@ fn a_directory_seen_through_windows_is_the_same() {
         put(top.path(), key);
     }
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(0);
+    let cache = SnapshotCache::new(0, false);
     for (delimiter, after) in [(&b""[..], &b""[..]), (b"/", b""), (b"-", b""), (b"", b"n07-"), (b"1", b"n0"), (b"", b"n14/x")] {
         let query = Query { delimiter, after, max: 1000, ..Query::default() };
         let place = Place::default();
