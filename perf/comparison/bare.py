@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
-from comparison.contenders import CLIENT_CORE, SERVER_CORE, Missing, command_path
+from comparison.contenders import ON_SERVER_CORE, Contender, Missing, command_path
 from comparison.loads import Figures, checked
-from comparison.trees import MIB, Stage, cool, warm
+from comparison.trees import MIB, Stage, cool
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def loop(way: str, tree: str):
-    """One of `sendfile`, `pread`, `direct` over the files that our own server has for the tree, against a receiver that drops."""
+class Bare(Contender):
+    """A loop as a server: it answers each request with the next file."""
 
-    def run(stage: Stage, _: str) -> Figures:
-        paths = objects(stage, tree)
-        (cool if way == "direct" else warm)(paths[0].parent)
-        command = [str(program()), way, f"--seconds={stage.seconds:g}", f"--core={SERVER_CORE}", f"--receiver-core={CLIENT_CORE}"]
-        told = json.loads(checked([*command, *map(str, paths)]))
-        return Figures(told["files"], told["bytes"], told["seconds"], told["cpu_s"], told["receiver_cpu_s"])
+    def __init__(self, data: Path, way: str, paths: list[Path]):
+        super().__init__(data)
+        self.way, self.paths, self.raw = way, paths, program()
 
-    return run
+    def command(self) -> list[str]:
+        return [str(self.raw), self.way, f"--listen=127.0.0.1:{self.port}", *map(str, self.paths)]
+
+    def is_ready(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+            return True
+        except OSError:
+            return False
 
 
 def fio(tree: str):
@@ -32,7 +38,7 @@ def fio(tree: str):
     def run(stage: Stage, _: str) -> Figures:
         paths = objects(stage, tree)
         cool(paths[0].parent)
-        command = ["taskset", "-c", str(SERVER_CORE), command_path("fio"), "--name=cold", "--rw=read", "--direct=1", "--bs=1m", "--iodepth=4"]
+        command = [*ON_SERVER_CORE, command_path("fio"), "--name=cold", "--rw=read", "--direct=1", "--bs=1m", "--iodepth=4"]
         command += ["--ioengine=io_uring", "--time_based", f"--runtime={stage.seconds:g}", "--readonly", "--output-format=json"]
         # A colon separates names.
         told = json.loads(checked([*command, f"--filename={':'.join(map(str, paths))}"]))["jobs"][0]

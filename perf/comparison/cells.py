@@ -18,12 +18,11 @@ from typing import Callable
 from harness import sigv4
 from harness.certificates import make_certificates
 
-from comparison import loads
+from comparison import bare, loads
 from comparison.contenders import Contender, Missing, Nginx
-from comparison.loads import BUCKET, Figures, Load, at_once, list_pages, observe, warp_put, wrk
-from comparison.trees import GIB, MIB, Stage, Zram, cool, fill, keys, put_all, warm
+from comparison.loads import BUCKET, Figures, Load, at_once, bench, list_pages, observe, warp_put
+from comparison.trees import GIB, MIB, READ_TREES, Stage, Zram, cool, fill, keys, put_all, warm
 
-WARM_UP_S = 1
 IDLE_CONNECTIONS = 10_000
 MILLION = 1_000_000
 
@@ -107,51 +106,52 @@ def served(run: Callable[[Stage, str], Figures], *contenders: str) -> tuple[Subj
 # Reads.
 
 
-def read(tree: str, load: Callable[[], Load], *, is_cold=False, args=(), tls=False, counting=False):
+def read(tree: str, connections: int, *, operation="get", is_cold=False, args=(), tls=False, counting=False):
+    """`sluice bench` over the objects of a tree."""
+
     def run(stage: Stage, name: str) -> Figures:
         data = stage.reading(tree, name)
         certificates = make_certificates(stage.folder / "tls") if tls else None
         options = {"args": args} if args else {}
         with stage.server(name, data, certificates=certificates, **options) as server:
             fill(server, tree)
-            client = load()
+            load = read_load(tree, connections, operation, tls=tls)
             (cool if is_cold else warm)(data)
+            figures = observe(server, load, stage.seconds)
             if counting:
-                figures = observe(server, client, WARM_UP_S)
-                figures.detail = loads.count_calls(server, client, stage.seconds)
-                return figures
-            client(server, WARM_UP_S)
-            return observe(server, client, stage.seconds)
+                # Without warming up: strace would count that as well.
+                figures.detail = loads.count_calls(server, read_load(tree, connections, operation, warm_up_s=0), stage.seconds)
+            return figures
 
     return run
 
 
-def get(tree: str, connections: int, **options):
-    return read(tree, lambda: wrk(keys(tree), connections, tls=options.get("tls", False)), **options)
+def read_load(tree: str, connections: int, operation: str = "get", **options) -> Load:
+    return bench(operation, connections, size=READ_TREES[tree][1], keys=keys(tree), **options)
 
 
 # Writes.
 
 
-def put(size: int, concurrency: int, *options: str):
-    """warp for those who speak S3. nginx, which only tells of the machine, gets the same bytes as plain PUTs."""
+def put(size: int, load: Callable[[], Load], control: Callable[[], Load]):
+    """New objects in a new bucket. nginx, which only tells of the machine, gets the same bytes as plain PUTs."""
 
     def run(stage: Stage, name: str) -> Figures:
         data = stage.fresh(name)
         with stage.server(name, data) as server:
-            if isinstance(server, Nginx):
-                (data / BUCKET).mkdir(parents=True)
-                load = wrk([f"{n:06}" for n in range(2000 if size < MIB else 16)], concurrency, method="PUT", body_bytes=size)
-            else:
-                load = warp_put(size, concurrency, *options)
-            figures = observe(server, load, stage.seconds)
-        stage.discard(data)
+            figures = observe(server, (control if isinstance(server, Nginx) else load)(), stage.seconds)
+        (stage.discard if size >= MIB else stage.discard_later)(data)
         return figures
 
     return run
 
 
-UNSIGNED = "--disable-sha256-payload"
+def put_by_warp(size: int, concurrency: int):
+    return put(size, lambda: warp_put(size, concurrency), lambda: bench("put", concurrency, size=size))
+
+
+def put_by_bench(size: int, connections: int, payload: str):
+    return put(size, lambda: bench("put", connections, f"--payload={payload}", size=size), lambda: bench("put", connections, size=size))
 
 
 def complete(parts: int, size: int, on_zram: bool):
@@ -286,6 +286,19 @@ def idle(stage: Stage, name: str) -> Figures:
     return figures
 
 
+def bare_loop(way: str, tree: str, connections: int):
+    """A loop of perf/raw over the files that our own server has for the tree."""
+
+    def run(stage: Stage, _: str) -> Figures:
+        paths = bare.objects(stage, tree)
+        with bare.Bare(stage.folder / "bare", way, paths) as server:
+            load = read_load(tree, connections)
+            (cool if way == "direct" else warm)(paths[0].parent)
+            return observe(server, load, stage.seconds)
+
+    return run
+
+
 # One process with two cores against two processes with one each; two clients on any core, as there is no third.
 
 
@@ -305,7 +318,8 @@ def two_cores(together: bool, load: Callable[[int], Load], tree: str | None = No
             answered = at_once(stage.seconds, pairs)
             spent = sum(server.cpu_seconds() for server in servers) - before
             peak = sum(server.peak_kib() for server in servers)
-            return Figures(answered.requests, answered.bytes, answered.seconds, spent, loads.own_cpu_seconds() - client, peak_kib=peak)
+            client = loads.own_cpu_seconds() - client
+            return Figures(answered.requests, answered.bytes, answered.seconds, spent, client, client_cores=2, peak_kib=peak)
         finally:
             for server in servers:
                 server.stop()

@@ -44,6 +44,7 @@ http {{
         dav_methods PUT DELETE;
         create_full_put_path on;
         location = /health/ready {{ return 200; }}
+        location = /bench {{ return 200; }}
     }}
 }}
 """

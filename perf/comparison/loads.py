@@ -20,16 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable
 
-from harness import sigv4
-from harness.server import ACCESS_KEY, CREDENTIALS, SECRET_KEY
-from harness.sigv4 import Request
+from harness.server import ACCESS_KEY, SECRET_KEY, binary
 
 from comparison.contenders import ON_CLIENT_CORE, Contender, Missing, command_path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "bench"
 GIB = 1024**3
-PRESIGNED_FOR_S = 24 * 3600
+WARM_UP_S = 1
 # Busier than this, the client's core is what was measured.
 CLIENT_SHARE_MAX = 0.85
 
@@ -46,6 +44,8 @@ class Answered:
     p999_ms: float | None = None
     # Keys listed.
     keys: int = 0
+    # CPU seconds of server and client, where the client knows them better than we do: without its warming up.
+    spent: tuple[float, float] | None = None
 
 
 Load = Callable[[Contender, float], Answered]
@@ -60,6 +60,7 @@ class Figures:
     seconds: float
     cpu_s: float
     client_cpu_s: float
+    client_cores: int = 1
     p50_ms: float | None = None
     p99_ms: float | None = None
     p999_ms: float | None = None
@@ -88,7 +89,7 @@ class Figures:
 
     @property
     def client_share(self) -> float:
-        return self.client_cpu_s / self.seconds if self.seconds else 0.0
+        return self.client_cpu_s / self.seconds / self.client_cores if self.seconds else 0.0
 
     def value(self, figure: str) -> float | None:
         """An attribute by name, or something that only this cell has; `calls` is the sum of all system calls."""
@@ -105,10 +106,11 @@ def observe(server: Contender, load: Load, seconds: float) -> Figures:
     """Runs the load and takes the CPU of the server's processes and of the client's around it."""
     before, client_before = server.cpu_seconds(), own_cpu_seconds()
     answered = load(server, seconds)
-    spent, client_spent = server.cpu_seconds() - before, own_cpu_seconds() - client_before
+    spent, client_spent = answered.spent or (server.cpu_seconds() - before, own_cpu_seconds() - client_before)
     if not answered.requests:
         raise RuntimeError("nothing was answered")
-    return Figures(**asdict(answered), cpu_s=spent, client_cpu_s=client_spent, peak_kib=server.peak_kib())
+    told = {name: value for name, value in asdict(answered).items() if name != "spent"}
+    return Figures(**told, cpu_s=spent, client_cpu_s=client_spent, peak_kib=server.peak_kib())
 
 
 def own_cpu_seconds() -> float:
@@ -117,33 +119,47 @@ def own_cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def wrk(keys: list[str], connections: int, *, method: str = "GET", body_bytes: int = 0, tls: bool = False, prefix=ON_CLIENT_CORE) -> Load:
-    """Pre-signed requests over the keys, closed loop, one thread."""
-    program = command_path("wrk")
+def bench(
+    operation: str,
+    connections: int,
+    *options: str,
+    size: int,
+    keys: list[str] = (),
+    tls: bool = False,
+    bucket: str = BUCKET,
+    prefix=ON_CLIENT_CORE,
+    warm_up_s: int = WARM_UP_S,
+) -> Load:
+    """`sluice bench`, closed loop: requests signed once and replayed, bodies thrown away unread. Uploads go to new keys."""
+    program = client_program()
 
     def run(server: Contender, seconds: float) -> Answered:
-        host = f"localhost:{server.tls_port}" if tls else f"127.0.0.1:{server.port}"
-        command = [*prefix, program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=60s"]
-        command += ["-s", str(ROOT / "perf/presigned.lua"), f"{'https' if tls else 'http'}://{host}"]
-        with tempfile.NamedTemporaryFile("w", suffix=".targets") as targets:
-            targets.writelines(presigned(method, key, host) + "\n" for key in keys)
-            targets.flush()
-            environment = os.environ | {"TARGETS": targets.name, "METHOD": method, "BODY_BYTES": str(body_bytes)}
-            output = checked(command, env=environment)
-        told = json.loads(output[output.rindex("\n{") :])
-        if told["errors"]:
-            raise RuntimeError(f"wrk: {told['errors']} errors\n{output[-600:]}")
-        moved = told["requests"] * body_bytes if body_bytes else told["bytes"]
-        percentiles = (told[name] / 1000 for name in ("p50", "p99", "p999"))
-        return Answered(told["requests"], moved, told["microseconds"] / 1e6, *percentiles)
+        endpoint = f"https://localhost:{server.tls_port}" if tls else server.endpoint
+        command = [*prefix, program, "bench", operation, f"--endpoint={endpoint}", f"--bucket={bucket}", f"--connections={connections}"]
+        command += [f"--size={size}", f"--warmup={warm_up_s}s", f"--duration={round(seconds * 1000)}ms", "--json", "--keep", *options]
+        command += ["--insecure"] if tls else []
+        command += [f"--server-pid={pid}" for pid in server.processes()]
+        environment = os.environ | {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        with tempfile.NamedTemporaryFile("w", suffix=".keys") as file:
+            file.writelines(f"{key}\n" for key in keys)
+            file.flush()
+            told = json.loads(checked([*command, *([f"--key-file={file.name}"] if keys else [])], env=environment))
+        if told["errors"] or told["lost"]:
+            raise RuntimeError(f"sluice bench: {told['errors']} errors, {told['error_kinds'][:2]} {told['lost'] or ''}")
+        latency = told["operations"][0]["total_us"]
+        percentiles = (latency[name] / 1000 for name in ("p50", "p99", "p99_9"))
+        spent = told["server"]["cpu_seconds"], told["client"]["cpu_seconds"]
+        return Answered(told["requests"], told["bytes"], told["seconds"], *percentiles, spent=spent)
 
     return run
 
 
-def presigned(method: str, key: str, host: str) -> str:
-    request = Request(method, f"/{BUCKET}/{sigv4.encode_key(key)}")
-    sigv4.presign(request, CREDENTIALS, host, PRESIGNED_FOR_S)
-    return f"{request.target}?{request.query_text()}"
+def client_program() -> str:
+    """The same client for all builds that are compared; SLUICE_CLIENT names another than our own build."""
+    program = os.environ.get("SLUICE_CLIENT", str(binary()))
+    if subprocess.run([program, "bench", "--help"], capture_output=True).returncode != 0:
+        raise Missing(f"no client: {program} has no bench (cargo build --release)")
+    return program
 
 
 def warp_put(size: int, concurrency: int, *options: str, bucket: str = BUCKET, prefix=ON_CLIENT_CORE) -> Load:

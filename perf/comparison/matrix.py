@@ -5,47 +5,56 @@ from __future__ import annotations
 from comparison import bare
 from comparison.cells import (
     MILLION,
-    UNSIGNED,
     Cell,
     Most,
     Ratio,
     Subject,
+    bare_loop,
     both,
     complete,
-    get,
     idle,
     listing,
     middle_page,
-    put,
+    put_by_bench,
+    put_by_warp,
     read,
+    read_load,
     served,
     start,
 )
-from comparison.loads import list_pages, warp_put, wrk
-from comparison.trees import KIB, MIB, keys
+from comparison.loads import bench, list_pages, warp_put
+from comparison.trees import KIB, MIB
 
 EVERYBODY = ("nginx", "sluice", "versitygw", "versitygw-odirect", "minio", "rclone")
 DIRECT = ("--read-mode", "direct")
 
 
-def put_10m(streams: int, *options: str, bars: tuple = (), contenders=("nginx", "sluice", "versitygw", "minio")) -> Cell:
-    signed = "UNSIGNED-PAYLOAD" if options else "signed chunks"
-    about = f"PUT 10 MiB, {signed}, {streams} stream{'s' if streams > 1 else ''} of warp"
-    return Cell(about, "cpu_s_per_gib", served(put(10 * MIB, streams, *options), *contenders), bars)
+def put_10m(streams: int, payload: str, *bars, contenders=("nginx", "sluice", "versitygw", "minio")) -> Cell:
+    about = f"PUT 10 MiB, {payload} payload, {streams} stream{'s' if streams > 1 else ''}"
+    return Cell(about, "cpu_s_per_gib", served(put_by_bench(10 * MIB, streams, payload), *contenders), bars)
 
 
 CELLS = {
     "get-4k": Cell(
-        "GET 4 KiB, pre-signed, 64 connections", "cpu_us_per_request", served(get("4k", 64), *EVERYBODY), (Ratio("nginx", 1.15),)
+        "GET 4 KiB, signed, 64 connections", "cpu_us_per_request", served(read("4k", 64), *EVERYBODY), (Ratio("nginx", 1.15),)
     ),
-    "get-1m": Cell("GET 1 MiB, warm, 16 connections", "cpu_s_per_gib", served(get("1m", 16), *EVERYBODY), (Ratio("nginx", 1.0),)),
+    "head-4k": Cell(
+        "HEAD, signed, 64 connections",
+        "cpu_us_per_request",
+        (
+            *served(read("4k", 64, operation="head"), "nginx", "sluice", "versitygw", "minio"),
+            Subject("{} GET", "sluice", read("4k", 64)),
+        ),
+        (Ratio("{} GET", 1.0),),
+    ),
+    "get-1m": Cell("GET 1 MiB, warm, 16 connections", "cpu_s_per_gib", served(read("1m", 16), *EVERYBODY), (Ratio("nginx", 1.0),)),
     "get-64m": Cell(
         "GET 64 MiB, warm, 4 connections",
         "cpu_s_per_gib",
         (
-            *served(get("64m", 4), *EVERYBODY),
-            Subject("bare sendfile", None, bare.loop("sendfile", "64m")),
-            Subject("bare pread and send", None, bare.loop("pread", "64m")),
+            *served(read("64m", 4), *EVERYBODY),
+            Subject("bare sendfile", None, bare_loop("sendfile", "64m", 4)),
+            Subject("bare pread and send", None, bare_loop("pread", "64m", 4)),
         ),
         (Ratio("nginx", 1.0),),
     ),
@@ -53,36 +62,36 @@ CELLS = {
         "GET 64 MiB, cold, O_DIRECT, 4 connections",
         "cpu_s_per_gib",
         (
-            Subject("{}", "sluice", get("64m", 4, is_cold=True, args=DIRECT)),
-            Subject("bare O_DIRECT and send", None, bare.loop("direct", "64m")),
+            Subject("{}", "sluice", read("64m", 4, is_cold=True, args=DIRECT)),
+            Subject("bare O_DIRECT and send", None, bare_loop("direct", "64m", 4)),
             Subject("fio", None, bare.fio("64m")),
-            Subject("versitygw-odirect", "versitygw-odirect", get("64m", 4, is_cold=True)),
+            Subject("versitygw-odirect", "versitygw-odirect", read("64m", 4, is_cold=True)),
         ),
         (Ratio("bare O_DIRECT and send", 1.15), Ratio("fio", least=0.9, figure="mib_per_s")),
     ),
     "get-1m-tls": Cell(
         "GET 1 MiB over TLS, 16 connections",
         "cpu_s_per_gib",
-        (Subject("{}", "sluice", get("1m", 16, tls=True)), Subject("{} plain", "sluice", get("1m", 16))),
+        (Subject("{}", "sluice", read("1m", 16, tls=True)), Subject("{} plain", "sluice", read("1m", 16))),
         (Ratio("{} plain", 1.6),),
     ),
     "put-4k": Cell(
         "PUT 4 KiB, signed chunks, warp with 32",
         "cpu_us_per_request",
-        served(put(4 * KIB, 32), *EVERYBODY),
+        served(put_by_warp(4 * KIB, 32), *EVERYBODY),
         (Ratio("versitygw", 0.25),),
     ),
     "put-4k-alone": Cell(
         "PUT 4 KiB, signed chunks, warp with 1",
         "p50_ms",
-        served(put(4 * KIB, 1), "nginx", "sluice", "versitygw", "minio"),
+        served(put_by_warp(4 * KIB, 1), "nginx", "sluice", "versitygw", "minio"),
         (Ratio("versitygw", 1.1),),
     ),
-    "put-10m-16": put_10m(16, bars=(Ratio("minio", 0.18),)),
-    "put-10m-8": put_10m(8, bars=(Ratio("minio", 0.22),)),
-    "put-10m-unsigned-16": put_10m(16, UNSIGNED, bars=(Ratio("minio", 0.10),)),
-    "put-10m-unsigned-8": put_10m(8, UNSIGNED, bars=(Ratio("minio", 0.13),)),
-    "put-10m-unsigned-1": put_10m(1, UNSIGNED, bars=(Most(2.1),), contenders=("nginx", "sluice")),
+    "put-10m-16": put_10m(16, "streaming", Ratio("minio", 0.18)),
+    "put-10m-8": put_10m(8, "streaming", Ratio("minio", 0.22), contenders=("nginx", "sluice", "minio")),
+    "put-10m-unsigned-16": put_10m(16, "unsigned", Ratio("minio", 0.10)),
+    "put-10m-unsigned-8": put_10m(8, "unsigned", Ratio("minio", 0.13), contenders=("nginx", "sluice", "minio")),
+    "put-10m-unsigned-1": put_10m(1, "unsigned", Most(2.1), contenders=("nginx", "sluice")),
     "complete-64": Cell(
         "CompleteMultipartUpload of 64 × 16 MiB",
         "special",
@@ -124,9 +133,9 @@ CELLS = {
         rounds_max=3,
     ),
     "calls": Cell(
-        "system calls per GET of 4 KiB, pre-signed, 64 connections",
+        "system calls per GET of 4 KiB, signed, 64 connections",
         "calls",
-        served(read("4k", lambda: wrk(keys("4k"), 64), counting=True), "sluice", "nginx", "versitygw"),
+        served(read("4k", 64, counting=True), "sluice", "nginx", "versitygw"),
         (Most(5),),
         rounds_max=1,
     ),
@@ -136,7 +145,7 @@ CELLS = {
     "two-get-4k": Cell(
         "GET 4 KiB, one process on two cores and two of one each",
         "cpu_us_per_request",
-        both(lambda at: wrk(keys("4k"), 32, prefix=[]), "4k"),
+        both(lambda at: read_load("4k", 32, prefix=[], warm_up_s=0), "4k"),
         (Ratio("{} as two processes", 1.05),),
     ),
     "two-put-4k": Cell(
@@ -148,7 +157,7 @@ CELLS = {
     "two-put-10m": Cell(
         "PUT 10 MiB, one process on two cores and two of one each",
         "cpu_s_per_gib",
-        both(lambda at: warp_put(10 * MIB, 8, bucket=f"bench-{at}", prefix=[])),
+        both(lambda at: bench("put", 8, "--payload=streaming", size=10 * MIB, bucket=f"bench-{at}", prefix=[], warm_up_s=0)),
         (Ratio("{} as two processes", 1.05),),
     ),
 }

@@ -38,6 +38,7 @@ class Stage:
         self.held = ExitStack()
         self.kept: dict[tuple[str, str], Path] = {}
         self.journaled: LoopFilesystem | None = None
+        self.discarded: list[Path] = []
         self.count = 0
 
     def __enter__(self) -> "Stage":
@@ -69,10 +70,22 @@ class Stage:
         return data
 
     def discard(self, data: Path) -> None:
-        """Takes a folder of `fresh` away, and its blocks from the file behind the loop device."""
+        """Takes a folder of `fresh` away, and its blocks from the file behind the loop device.
+
+        At once, so that nobody's dirty pages are written back in the next run.
+        """
         shutil.rmtree(data.parent)
         if self.journaled:
             subprocess.run(["fstrim", str(self.journaled.mount)], capture_output=True)
+
+    def discard_later(self, data: Path) -> None:
+        """After the cell: thousands of deleted inodes slow ext4 down for some seconds."""
+        self.discarded.append(data)
+
+    def discard_all(self) -> None:
+        """Between cells."""
+        while self.discarded:
+            self.discard(self.discarded.pop())
 
     def reading(self, tree: str, name: str) -> Path:
         """The folder of a tree for this contender; filled by `fill` once its server runs."""

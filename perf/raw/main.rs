@@ -1,12 +1,15 @@
-//! What the kernel allows: files into a TCP connection on loopback by the barest loops, against a receiver that drops what it
-//! gets (MSG_TRUNC). Prints one line of JSON: bytes, seconds, CPU seconds of either side. `perf/compare` builds and runs it.
+//! What the kernel allows: files over HTTP by the barest loops, a blocking thread for each connection, all on one core. Requests
+//! are answered with the next file, whatever they ask. `perf/compare` builds it and gives it the clients that the servers get.
 //!
-//!     raw sendfile|pread|direct [--seconds 3] [--core 0] [--receiver-core 1] FILE…
+//!     raw sendfile|pread|direct --listen 127.0.0.1:8000 FILE…     until it is killed
+//!     raw sendfile|pread|direct [--seconds 3] FILE…               against four receivers of its own that drop what they get
+//!
+//! The second prints one line of JSON: bytes, seconds, CPU seconds of either side.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Error, Read, Result, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -24,18 +27,20 @@ use sluice::mem::{Arena, Block};
 
 /// Bytes of one sendfile(2): two megabytes leave the socket's buffer no reason to run dry.
 const SENDFILE_STEP: usize = 2 << 20;
-/// Bytes read ahead of the socket: what fio has in flight with four reads of 1 MiB.
+/// Bytes read ahead of a socket: what fio has in flight with four reads of 1 MiB.
 const AHEAD: usize = 4 << 20;
+const HEAD_SIZE_MAX: usize = 16 << 10;
+const RECEIVERS: usize = 4;
+const SERVER_CORE: usize = 0;
+const CLIENT_CORE: usize = 1;
 
 #[derive(Parser)]
 struct Options {
     way: Way,
+    #[arg(long)]
+    listen: Option<SocketAddr>,
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    #[arg(long, default_value_t = 1)]
-    receiver_core: usize,
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -50,143 +55,198 @@ enum Way {
     Direct,
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> Result<()> {
     let options = Options::parse();
-    pin(options.core)?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let listener = TcpListener::bind(options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))))?;
     let address = listener.local_addr()?;
-    let receiver = std::thread::spawn(move || receive(&listener, options.receiver_core));
-    let mut socket = TcpStream::connect(address)?;
+    let (way, files) = (options.way, options.files);
+    let server = std::thread::spawn(move || serve(&listener, way, &files));
+    if options.listen.is_some() {
+        return server.join().map_err(|_| Error::other("the server panicked"))?;
+    }
     let (begin, before) = (Instant::now(), cpu(ClockId::ProcessCPUTime));
     let until = begin + Duration::from_secs_f64(options.seconds);
-    let bytes = match options.way {
-        Way::Sendfile => by_sendfile(&open(&options.files, 0)?, &socket, until)?,
-        Way::Pread => by_pread(&open(&options.files, 0)?, &mut socket, until)?,
-        Way::Direct => by_direct(&open(&options.files, libc::O_DIRECT)?, &mut socket, until)?,
-    };
+    let receivers: Vec<_> = (0..RECEIVERS).map(|_| std::thread::spawn(move || receive(address, until))).collect();
+    let (mut bytes, mut receiver_cpu) = (0, Duration::ZERO);
+    for receiver in receivers {
+        let (received, spent) = receiver.join().map_err(|_| Error::other("a receiver panicked"))??;
+        bytes += received;
+        receiver_cpu += spent;
+    }
     let seconds = begin.elapsed().as_secs_f64();
-    drop(socket);
-    let (received, receiver_cpu) = receiver.join().map_err(|_| std::io::Error::other("the receiver panicked"))??;
-    assert_eq!(received, bytes, "what was sent is what arrived");
     // Of the whole process, because io_uring may have read on a kernel thread of its own.
     let spent = (cpu(ClockId::ProcessCPUTime) - before).saturating_sub(receiver_cpu).as_secs_f64();
-    let (files, receiver_cpu) = (options.files.len(), receiver_cpu.as_secs_f64());
-    println!(
-        "{{\"files\": {files}, \"bytes\": {bytes}, \"seconds\": {seconds:.6}, \"cpu_s\": {spent:.6}, \"receiver_cpu_s\": {receiver_cpu:.6}}}"
-    );
+    let receiver_cpu = receiver_cpu.as_secs_f64();
+    println!("{{\"bytes\": {bytes}, \"seconds\": {seconds:.6}, \"cpu_s\": {spent:.6}, \"receiver_cpu_s\": {receiver_cpu:.6}}}");
     Ok(())
 }
 
-/// Bytes that arrived, and what they cost on this side.
-fn receive(listener: &TcpListener, core: usize) -> std::io::Result<(u64, Duration)> {
-    pin(core)?;
-    let (socket, _) = listener.accept()?;
-    let (mut dropped, mut received) = (vec![0; 1 << 20], 0);
-    loop {
-        let (_, count) = rustix::net::recv(&socket, dropped.as_mut_slice(), RecvFlags::TRUNC)?;
-        if count == 0 {
-            return Ok((received, cpu(ClockId::ThreadCPUTime)));
+// The server.
+
+fn serve(listener: &TcpListener, way: Way, paths: &[PathBuf]) -> Result<()> {
+    // Threads inherit it.
+    pin(SERVER_CORE)?;
+    std::thread::scope(|scope| {
+        for (number, socket) in listener.incoming().enumerate() {
+            let socket = socket?;
+            // A client that went away in the middle of a body ends only its own connection.
+            scope.spawn(move || connection(socket, way, paths, number));
         }
-        received += count as u64;
-    }
+        Ok(())
+    })
 }
 
-fn by_sendfile(files: &[(File, u64)], socket: &TcpStream, until: Instant) -> std::io::Result<u64> {
-    socket.set_nonblocking(true)?;
-    let mut sent = 0;
-    for (file, size) in files.iter().cycle() {
-        let mut offset = 0;
-        while offset < *size {
-            if Instant::now() >= until {
-                return Ok(sent);
-            }
-            match rustix::fs::sendfile(socket, file, Some(&mut offset), SENDFILE_STEP) {
-                Ok(count) => sent += count as u64,
-                Err(Errno::AGAIN) => {}
-                Err(error) => return Err(error.into()),
-            }
-            // As a server does: what does not fit now waits until a third of the socket's buffer is free.
-            wait_for_room(socket)?;
-        }
-    }
-    Ok(sent)
-}
-
-fn by_pread(files: &[(File, u64)], socket: &mut TcpStream, until: Instant) -> std::io::Result<u64> {
-    let (mut block, mut sent) = (vec![0; BLOCK_SIZE], 0);
-    for (file, size) in files.iter().cycle() {
-        let mut offset = 0;
-        while offset < *size {
-            if Instant::now() >= until {
-                return Ok(sent);
-            }
-            let count = file.read_at(&mut block, offset)?;
-            socket.write_all(&block[..count])?;
-            offset += count as u64;
-            sent += count as u64;
-        }
-    }
-    Ok(sent)
-}
-
-fn wait_for_room(socket: &TcpStream) -> std::io::Result<()> {
-    rustix::event::poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?;
-    Ok(())
-}
-
-/// Reads stay ahead of the socket; each block leaves when its turn has come.
-fn by_direct(files: &[(File, u64)], socket: &mut TcpStream, until: Instant) -> std::io::Result<u64> {
-    let mut ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(64)?;
-    let arena = Arena::new(AHEAD)?;
-    let mut pieces =
-        files.iter().cycle().flat_map(|(file, size)| (0..*size / BLOCK_SIZE as u64).map(move |n| (file, n * BLOCK_SIZE as u64)));
-    let (mut ahead, mut next, mut sent) = (VecDeque::<Reading>::new(), 0, 0);
-    loop {
-        let is_over = Instant::now() >= until;
-        while let (false, Some(block)) = (is_over, arena.try_take()) {
-            let (file, offset) = pieces.next().ok_or_else(|| std::io::Error::other("no file of a block or more"))?;
-            submit(&mut ring, file, offset, &block, next)?;
-            ahead.push_back(Reading { number: next, block, result: None });
-            next += 1;
-        }
-        let Some(first) = ahead.front().map(|reading| reading.number) else { return Ok(sent) };
-        ring.submit_and_wait(usize::from(ahead[0].result.is_none()))?;
-        for entry in ring.completion() {
-            ahead[(entry.user_data() - first) as usize].result = Some(entry.result());
-        }
-        if let Some(Reading { block, result: Some(result), .. }) = ahead.pop_front_if(|reading| reading.result.is_some()) {
-            let count = usize::try_from(result).map_err(|_| std::io::Error::from_raw_os_error(-result))?;
-            socket.write_all(&block.bytes()[..count])?;
-            sent += count as u64;
-        }
-    }
-}
-
-/// A read under way, or done and waiting for its turn.
-struct Reading {
-    number: u64,
-    block: Block,
-    result: Option<i32>,
-}
-
-#[allow(unsafe_code)]
-fn submit(ring: &mut IoUring, file: &File, offset: u64, block: &Block, number: u64) -> std::io::Result<()> {
-    let read = opcode::Read::new(types::Fd(file.as_raw_fd()), block.as_ptr().cast_mut(), BLOCK_SIZE as u32);
-    let entry = read.offset(offset as _).build().user_data(number);
-    // SAFETY: the block stays in `ahead`, and the file open, until the completion of this read was seen; blocks do not move.
-    unsafe { ring.submission().push(&entry) }.map_err(std::io::Error::other)
-}
-
-fn open(paths: &[PathBuf], flags: i32) -> std::io::Result<Vec<(File, u64)>> {
+fn connection(mut socket: TcpStream, way: Way, paths: &[PathBuf], first: usize) -> Result<()> {
+    let flags = if matches!(way, Way::Direct) { libc::O_DIRECT } else { 0 };
     let one = |path: &PathBuf| {
         let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let size = file.metadata()?.len();
         Ok((file, size))
     };
-    paths.iter().map(one).collect()
+    let files: Vec<(File, u64)> = paths.iter().map(one).collect::<Result<_>>()?;
+    socket.set_nodelay(true)?;
+    let mut reader = Direct::new()?;
+    for (file, size) in files.iter().cycle().skip(first % files.len()) {
+        if !read_head(&mut socket)? {
+            break;
+        }
+        write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")?;
+        match way {
+            Way::Sendfile => by_sendfile(file, *size, &socket)?,
+            Way::Pread => by_pread(file, *size, &mut socket)?,
+            Way::Direct => reader.send(file, *size, &mut socket)?,
+        }
+    }
+    Ok(())
 }
 
-fn pin(core: usize) -> std::io::Result<()> {
+/// Whether a request came, before the end of the connection.
+fn read_head(socket: &mut TcpStream) -> Result<bool> {
+    let (mut head, mut length) = ([0; HEAD_SIZE_MAX], 0);
+    while !head[..length].ends_with(b"\r\n\r\n") {
+        let count = socket.read(&mut head[length..])?;
+        if count == 0 {
+            return Ok(false);
+        }
+        length += count;
+    }
+    Ok(true)
+}
+
+fn by_sendfile(file: &File, size: u64, socket: &TcpStream) -> Result<()> {
+    socket.set_nonblocking(true)?;
+    let mut offset = 0;
+    while offset < size {
+        match rustix::fs::sendfile(socket, file, Some(&mut offset), SENDFILE_STEP) {
+            Ok(_) | Err(Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // As a server does: what does not fit now waits until a third of the socket's buffer is free.
+        rustix::event::poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?;
+    }
+    socket.set_nonblocking(false)
+}
+
+fn by_pread(file: &File, size: u64, socket: &mut TcpStream) -> Result<()> {
+    let (mut block, mut offset) = (vec![0; BLOCK_SIZE], 0);
+    while offset < size {
+        let count = file.read_at(&mut block, offset)?;
+        socket.write_all(&block[..count])?;
+        offset += count as u64;
+    }
+    Ok(())
+}
+
+/// Reads stay ahead of the socket; each block leaves when its turn has come.
+struct Direct {
+    ring: IoUring,
+    arena: Arena,
+    ahead: VecDeque<Reading>,
+}
+
+/// A read under way, or done and waiting for its turn.
+struct Reading {
+    block: Block,
+    number: u64,
+    result: Option<i32>,
+}
+
+impl Direct {
+    fn new() -> Result<Self> {
+        let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(64)?;
+        Ok(Self { ring, arena: Arena::new(AHEAD)?, ahead: VecDeque::new() })
+    }
+
+    fn send(&mut self, file: &File, size: u64, socket: &mut TcpStream) -> Result<()> {
+        let (mut next, blocks) = (0, size.div_ceil(BLOCK_SIZE as u64));
+        loop {
+            while next < blocks {
+                let Some(block) = self.arena.try_take() else { break };
+                self.submit(file, block, next)?;
+                next += 1;
+            }
+            let Some(first) = self.ahead.front() else { return Ok(()) };
+            let (first, is_read) = (first.number, first.result.is_some());
+            self.ring.submit_and_wait(usize::from(!is_read))?;
+            for entry in self.ring.completion() {
+                self.ahead[(entry.user_data() - first) as usize].result = Some(entry.result());
+            }
+            if let Some(Reading { block, result: Some(result), .. }) = self.ahead.pop_front_if(|reading| reading.result.is_some())
+            {
+                let count = usize::try_from(result).map_err(|_| Error::from_raw_os_error(-result))?;
+                socket.write_all(&block.bytes()[..count])?;
+            }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn submit(&mut self, file: &File, block: Block, number: u64) -> Result<()> {
+        let read = opcode::Read::new(types::Fd(file.as_raw_fd()), block.as_ptr().cast_mut(), BLOCK_SIZE as u32);
+        let entry = read.offset((number * BLOCK_SIZE as u64) as _).build().user_data(number);
+        self.ahead.push_back(Reading { block, number, result: None });
+        // SAFETY: the block stays in `ahead`, and the file open, until the completion of this read was seen; blocks do not move.
+        // The ring comes before the arena in `Direct`, so that it ends first.
+        unsafe { self.ring.submission().push(&entry) }.map_err(Error::other)
+    }
+}
+
+// The receivers.
+
+/// Bytes that arrived, and what they cost on this side.
+fn receive(address: SocketAddr, until: Instant) -> Result<(u64, Duration)> {
+    pin(CLIENT_CORE)?;
+    let mut socket = TcpStream::connect(address)?;
+    let (mut dropped, mut received) = (vec![0; 1 << 20], 0);
+    while Instant::now() < until {
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let mut left = read_length(&mut socket)?;
+        received += left;
+        while left > 0 {
+            let most = dropped.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let (_, count) = rustix::net::recv(&socket, &mut dropped[..most], RecvFlags::TRUNC)?;
+            if count == 0 {
+                return Err(Error::other("the body ended early"));
+            }
+            left -= count as u64;
+        }
+    }
+    Ok((received, cpu(ClockId::ThreadCPUTime)))
+}
+
+/// Reads exactly the head of an answer, for which it peeks; the length that it says.
+fn read_length(socket: &mut TcpStream) -> Result<u64> {
+    let mut head = [0; 256];
+    loop {
+        let count = socket.peek(&mut head)?;
+        let Some(end) = head[..count].windows(4).position(|end| end == b"\r\n\r\n") else { continue };
+        socket.read_exact(&mut head[..end + 4])?;
+        let text = std::str::from_utf8(&head[..end]).map_err(Error::other)?;
+        let length = text.rsplit(' ').next().unwrap_or_default();
+        return length.parse().map_err(Error::other);
+    }
+}
+
+fn pin(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
