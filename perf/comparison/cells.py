@@ -21,7 +21,7 @@ from harness.certificates import make_certificates
 from comparison import bare, loads
 from comparison.contenders import Contender, Missing, Nginx
 from comparison.loads import BUCKET, Figures, Load, at_once, bench, list_pages, observe, warp_put
-from comparison.trees import GIB, MIB, READ_TREES, Stage, Zram, cool, fill, keys, put_all, warm
+from comparison.trees import GIB, MIB, READ_TREES, Stage, cool, fill, keys, put_all, warm, zram
 
 IDLE_CONNECTIONS = 10_000
 MILLION = 1_000_000
@@ -47,7 +47,7 @@ class Ratio:
 
     def __str__(self) -> str:
         sign, bound = ("≤", self.most) if self.most is not None else ("≥", self.least)
-        return f"{FIGURES[self.figure].name + ' ' if self.figure else ''}{sign} {bound:g} × {self.to.replace('{} ', 'its own ')}"
+        return f"{sign} {bound:g} × {self.to.replace('{} ', 'its own ')}"
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Most:
     figure: str | None = None
 
     def __str__(self) -> str:
-        figure = FIGURES.get(self.figure or "")
-        return f"{figure.name + ' ' if figure else ''}≤ {self.value:g}"
+        return f"≤ {self.value:g}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ FIGURES = {
     "p50_ms": Figure("median latency", "ms"),
     "mib_per_s": Figure("rate", "MiB/s"),
     "calls": Figure("system calls per request", ""),
-    "special": Figure("seconds", "s"),
+    "special": Figure("time", "s"),
     "kib": Figure("memory per connection", "KiB"),
     "moved_mib": Figure("moved by read and write", "MiB"),
 }
@@ -91,6 +90,11 @@ class Cell:
     bars: tuple[Ratio | Most, ...]
     # Some figures do not depend on the machine's mood, some take minutes.
     rounds_max: int = 1000
+
+    def describe(self, bar: Ratio | Most) -> str:
+        figure = FIGURES[bar.figure or self.figure]
+        unit = f" {figure.unit}" if isinstance(bar, Most) and figure.unit else ""
+        return f"{figure.name} {bar}{unit}"
 
     def is_needed_each_round(self, subject: Subject) -> bool:
         """Ours, the control and what a bar names; the others are measured in the first two rounds, once in each order."""
@@ -159,7 +163,7 @@ def complete(parts: int, size: int, on_zram: bool):
 
     def run(stage: Stage, name: str) -> Figures:
         if on_zram:
-            with Zram(2 * parts * size + GIB) as mount:
+            with zram(2 * parts * size + GIB) as mount:
                 return complete_in(stage, name, mount / "run" / "data", parts, size)
         data = stage.fresh(name)
         room, needed = shutil.disk_usage(stage.folder).free, 2 * parts * size + GIB

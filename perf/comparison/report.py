@@ -72,13 +72,13 @@ def judge(outcome: Outcome, bar: Ratio | Most, build: str) -> Verdict:
     else:
         found = list(outcome.values(build, figure).values())
     if not found:
-        return Verdict(outcome.name, build, str(bar), "", None)
+        return Verdict(outcome.name, build, outcome.cell.describe(bar), "", None)
     middle = statistics.median(found)
     if isinstance(bar, Most):
         met = middle <= bar.value
     else:
         met = middle <= bar.most if bar.most is not None else middle >= bar.least
-    return Verdict(outcome.name, build, str(bar), spread(found), met)
+    return Verdict(outcome.name, build, outcome.cell.describe(bar), spread(found), met)
 
 
 def peak_verdicts(outcomes: list[Outcome], roster: Roster) -> list[Verdict]:

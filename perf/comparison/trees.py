@@ -10,8 +10,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Iterator
 
 from harness import loopfs, sigv4
 from harness.loopfs import LoopFilesystem, run
@@ -176,25 +177,22 @@ def cool(data: Path) -> None:
         os.close(file)
 
 
-class Zram:
+@contextmanager
+def zram(size: int) -> Iterator[Path]:
     """An ext4 on compressed memory, where zeros take no room: for objects larger than this machine's disk."""
-
-    CONTROL = Path("/sys/class/zram-control")
-
-    def __init__(self, size: int):
-        self.size = size
-
-    def __enter__(self) -> Path:
-        if os.geteuid() != 0 or not self.CONTROL.exists():
-            raise Missing("zram needs root and a kernel with zram")
-        self.number = (self.CONTROL / "hot_add").read_text().strip()
-        self.mount = Path(tempfile.mkdtemp(prefix="zram-"))
-        Path(f"/sys/block/zram{self.number}/disksize").write_text(str(self.size))
-        run("mkfs.ext4", "-q", f"/dev/zram{self.number}")
-        run("mount", f"/dev/zram{self.number}", str(self.mount))
-        return self.mount
-
-    def __exit__(self, *_) -> None:
-        run("umount", str(self.mount))
-        self.mount.rmdir()
-        (self.CONTROL / "hot_remove").write_text(self.number)
+    control = Path("/sys/class/zram-control")
+    if os.geteuid() != 0 or not control.exists():
+        raise Missing("zram needs root and a kernel with zram")
+    number = (control / "hot_add").read_text().strip()
+    mount = Path(tempfile.mkdtemp(prefix="zram-"))
+    try:
+        Path(f"/sys/block/zram{number}/disksize").write_text(str(size))
+        run("mkfs.ext4", "-q", f"/dev/zram{number}")
+        run("mount", f"/dev/zram{number}", str(mount))
+        try:
+            yield mount
+        finally:
+            run("umount", str(mount))
+    finally:
+        mount.rmdir()
+        (control / "hot_remove").write_text(number)
