@@ -194,7 +194,14 @@ KINDS = {
         "minio",
         "single drive, GOMAXPROCS=1",
     ),
-    "rclone": Kind("none", "MD5 of the file, when asked for", Rclone, "github.com/rclone/rclone@v1.76.0", "rclone", "serve s3, GOMAXPROCS=1"),
+    "rclone": Kind(
+        "none",
+        "MD5 of the file, when asked for",
+        Rclone,
+        "github.com/rclone/rclone@v1.76.0",
+        "rclone",
+        "serve s3, GOMAXPROCS=1",
+    ),
 }
 
 

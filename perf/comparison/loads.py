@@ -162,14 +162,14 @@ def client_program() -> str:
     return program
 
 
-def warp_put(size: int, concurrency: int, *options: str, bucket: str = BUCKET, prefix=ON_CLIENT_CORE) -> Load:
+def warp_put(size: int, concurrency: int, bucket: str = BUCKET, prefix=ON_CLIENT_CORE) -> Load:
     """`warp put`, into a bucket that it makes if need be. Its report has no percentile above 99."""
     program = runpy.run_path(str(ROOT / "scripts/warp"))["build"]()
 
     def run(server: Contender, seconds: float) -> Answered:
         command = [*prefix, str(program), "put", f"--host=127.0.0.1:{server.port}", f"--access-key={ACCESS_KEY}"]
         command += [f"--secret-key={SECRET_KEY}", "--region=us-east-1", f"--obj.size={size}B", f"--concurrent={concurrency}"]
-        command += [f"--duration={max(1, round(seconds))}s", "--noclear", "--keep-data", "--json", "--no-color", f"--bucket={bucket}", *options]
+        command += [f"--duration={max(1, round(seconds))}s", "--noclear", "--keep-data", "--json", "--no-color", f"--bucket={bucket}"]
         with tempfile.TemporaryDirectory() as folder:
             output = checked(command, cwd=folder)
         report = json.loads(output[output.index("{") :])["by_op_type"]["PUT"]
@@ -183,7 +183,8 @@ def warp_put(size: int, concurrency: int, *options: str, bucket: str = BUCKET, p
 
 def _warp_percentiles(report: dict) -> tuple[float | None, float | None]:
     """Median and 99th percentile over warp's clients; there is one, unless it was told of more."""
-    sized = [part["single_sized_requests"] for parts in report["requests_by_client"].values() for part in parts if part.get("single_sized_requests")]
+    parts = [part.get("single_sized_requests") for of_client in report["requests_by_client"].values() for part in of_client]
+    sized = [part for part in parts if part]
     if not sized:
         return None, None
     return tuple(statistics.median(part[name] for part in sized) for name in ("dur_median_millis", "dur_99_millis"))

@@ -140,7 +140,11 @@ CELLS = {
         rounds_max=1,
     ),
     "idle": Cell(
-        "resident memory of an idle connection, of 10,000", "kib", served(idle, "sluice", "nginx", "versitygw", "minio"), (Most(4),), rounds_max=1
+        "resident memory of an idle connection, of 10,000",
+        "kib",
+        served(idle, "sluice", "nginx", "versitygw", "minio"),
+        (Most(4),),
+        rounds_max=1,
     ),
     "two-get-4k": Cell(
         "GET 4 KiB, one process on two cores and two of one each",

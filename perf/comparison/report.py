@@ -115,8 +115,8 @@ def pair_table(outcomes: list[Outcome], builds: list[str]) -> str:
 
 def cell_table(outcome: Outcome, roster: Roster) -> str:
     figure = FIGURES[outcome.cell.figure]
-    names = ["subject", "durability", "ETag", f"{figure.name} {figure.unit}".strip(), "s/1000 requests", "s/GiB", "requests/s", "MiB/s"]
-    names += ["p50 ms", "p99 ms", "p99.9 ms", "peak MiB", "client core"]
+    names = ["subject", "durability", "ETag", f"{figure.name} {figure.unit}".strip(), "s/1000 requests", "s/GiB"]
+    names += ["requests/s", "MiB/s", "p50 ms", "p99 ms", "p99.9 ms", "peak MiB", "client core"]
     rows = [subject_row(outcome, subject, roster) for subject in outcome.subjects()]
     text = f"### {outcome.name}: {outcome.cell.about}\n\n{markdown(names, rows)}"
     control = outcome.values("nginx", outcome.cell.figure)
@@ -173,7 +173,9 @@ def write(folder: Path, when: str, head: str, outcomes: list[Outcome], roster: R
         summary += "\n\n" + pair_table(outcomes, builds)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{when}.json").write_text(json.dumps(as_json(when, head, outcomes, roster, found), indent=1) + "\n")
-    flags = markdown(["contender", "as", "durability", "ETag"], [[name, roster.kind(name).flags, roster.kind(name).durability, roster.kind(name).etag] for name in roster.names])
+    kinds = {name: roster.kind(name) for name in roster.names}
+    rows = [[name, kind.flags, kind.durability, kind.etag] for name, kind in kinds.items()]
+    flags = markdown(["contender", "as", "durability", "ETag"], rows)
     plots = plot(folder, when, outcomes, builds)
     tables = "\n\n".join(cell_table(outcome, roster) for outcome in outcomes)
     left_out = "".join(f"\n\nLeft out: {name}: {reason}" for name, reason in roster.left_out.items())
@@ -182,7 +184,8 @@ def write(folder: Path, when: str, head: str, outcomes: list[Outcome], roster: R
 
 
 def as_json(when: str, head: str, outcomes: list[Outcome], roster: Roster, found: list[Verdict]) -> dict:
-    contenders = {name: {"as": roster.kind(name).flags, "durability": roster.kind(name).durability, "etag": roster.kind(name).etag} for name in roster.names}
+    kinds = {name: roster.kind(name) for name in roster.names}
+    contenders = {name: {"as": kind.flags, "durability": kind.durability, "etag": kind.etag} for name, kind in kinds.items()}
     cells = {
         outcome.name: {
             "about": outcome.cell.about,
