@@ -92,8 +92,14 @@ def peak_verdicts(outcomes: list[Outcome], roster: Roster) -> list[Verdict]:
     return found
 
 
+def short(value: float) -> str:
+    """Three digits, and all of those before the point."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
 def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})" if len(values) > 1 else f"{values[0]:.3g}"
+    middle = short(statistics.median(values))
+    return f"{middle} ({short(min(values))}–{short(max(values))})" if len(values) > 1 else middle
 
 
 def verdict_table(found: list[Verdict], many_builds: bool) -> str:
@@ -122,7 +128,8 @@ def cell_table(outcome: Outcome, roster: Roster) -> str:
     control = outcome.values("nginx", outcome.cell.figure)
     if len(control) > 1:
         middle = statistics.median(control.values())
-        text += f"\n\nControl, by round: {', '.join(f'{(value / middle - 1) * 100:+.0f} %' for value in control.values())} of nginx's median."
+        rounds = ", ".join(f"{(value / middle - 1) * 100:+.0f} %" for value in control.values())
+        text += f"\n\nControl, by round: nginx is {rounds} off its median."
     for subject in outcome.subjects():
         detail = next((run.figures.detail for run in outcome.runs if run.subject == subject and run.figures.detail), None)
         if detail and outcome.cell.figure == "calls":
@@ -138,9 +145,9 @@ def subject_row(outcome: Outcome, subject: str, roster: Roster) -> list[str]:
     contender = runs[0].contender
     kind = roster.kind(contender) if contender else None
 
-    def middle(value, form: str = ".3g") -> str:
+    def middle(value) -> str:
         found = [value(run.figures) for run in runs if value(run.figures) is not None]
-        return format(statistics.median(found), form) if found else ""
+        return short(statistics.median(found)) if found else ""
 
     share = statistics.median(run.figures.client_share for run in runs)
     return [
@@ -150,12 +157,12 @@ def subject_row(outcome: Outcome, subject: str, roster: Roster) -> list[str]:
         spread(list(outcome.values(subject, outcome.cell.figure).values()) or [0]),
         middle(lambda of: of.cpu_us_per_request and of.cpu_us_per_request / 1000),
         middle(lambda of: of.cpu_s_per_gib),
-        middle(lambda of: of.requests / of.seconds, ".0f"),
-        middle(lambda of: of.mib_per_s, ".0f"),
+        middle(lambda of: of.requests / of.seconds),
+        middle(lambda of: of.mib_per_s),
         middle(lambda of: of.p50_ms),
         middle(lambda of: of.p99_ms),
         middle(lambda of: of.p999_ms),
-        middle(lambda of: of.peak_kib / 1024 if of.peak_kib else None, ".0f"),
+        middle(lambda of: of.peak_kib / 1024 if of.peak_kib else None),
         f"{share:.0%}{' **the limit**' if share > CLIENT_SHARE_MAX else ''}",
     ]
 
@@ -237,5 +244,5 @@ def draw(panel, outcome: Outcome, builds: list[str]) -> None:
     panel.set_title(outcome.cell.about, fontsize=8)
     panel.set_xlabel(f"{figure.name}, {figure.unit}" if figure.unit else figure.name, fontsize=8)
     panel.tick_params(labelsize=8)
-    panel.bar_label(panel.containers[-1], [f" {middle:.3g}" for middle in middles], fontsize=7)
+    panel.bar_label(panel.containers[-1], [f" {short(middle)}" for middle in middles], fontsize=7)
     panel.margins(x=0.15)
