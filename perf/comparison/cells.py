@@ -141,10 +141,11 @@ def put(size: int, load: Callable[[], Load], control: Callable[[], Load]):
     """New objects in a new bucket. nginx, which only tells of the machine, gets the same bytes as plain PUTs."""
 
     def run(stage: Stage, name: str) -> Figures:
-        data = stage.fresh(name)
+        is_large = size >= MIB
+        data = stage.fresh(name, in_memory=is_large)
         with stage.server(name, data) as server:
             figures = observe(server, (control if isinstance(server, Nginx) else load)(), stage.seconds)
-        (stage.discard if size >= MIB else stage.discard_later)(data)
+        (stage.discard if is_large else stage.discard_later)(data)
         return figures
 
     return run
@@ -306,10 +307,12 @@ def bare_loop(way: str, tree: str, connections: int):
 # One process with two cores against two processes with one each; two clients on any core, as there is no third.
 
 
-def two_cores(together: bool, load: Callable[[int], Load], tree: str | None = None):
+def two_cores(together: bool, load: Callable[[int], Load], tree: str | None, in_memory: bool):
     def run(stage: Stage, name: str) -> Figures:
         places = ["0,1"] if together else ["0", "1"]
-        folders = [stage.reading(tree, name if at == 0 else f"{name}-second") if tree else stage.fresh(name) for at in range(len(places))]
+        folders = []
+        for at in range(len(places)):
+            folders.append(stage.reading(tree, name if at == 0 else f"{name}-second") if tree else stage.fresh(name, in_memory))
         servers = [stage.roster.server(name, data, cores=cores) for data, cores in zip(folders, places)]
         try:
             for server in servers:
@@ -333,8 +336,8 @@ def two_cores(together: bool, load: Callable[[int], Load], tree: str | None = No
     return run
 
 
-def both(load: Callable[[int], Load], tree: str | None = None) -> tuple[Subject, ...]:
+def both(load: Callable[[int], Load], tree: str | None = None, in_memory: bool = False) -> tuple[Subject, ...]:
     return (
-        Subject("{}", "sluice", two_cores(True, load, tree)),
-        Subject("{} as two processes", "sluice", two_cores(False, load, tree)),
+        Subject("{}", "sluice", two_cores(True, load, tree, in_memory)),
+        Subject("{} as two processes", "sluice", two_cores(False, load, tree, in_memory)),
     )

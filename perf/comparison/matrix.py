@@ -161,7 +161,10 @@ CELLS = {
     "two-put-10m": Cell(
         "PUT 10 MiB, one process on two cores and two of one each",
         "cpu_s_per_gib",
-        both(lambda at: bench("put", 8, "--payload=streaming", size=10 * MIB, bucket=f"bench-{at}", prefix=[], warm_up_s=0)),
+        both(
+            lambda at: bench("put", 8, "--payload=streaming", size=10 * MIB, bucket=f"bench-{at}", prefix=[], warm_up_s=0),
+            in_memory=True,
+        ),
         (Ratio("{} as two processes", 1.05),),
     ),
 }

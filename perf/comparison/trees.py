@@ -23,6 +23,8 @@ from comparison.loads import BUCKET
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 # Sparse. 10^6 inodes fit, and what one run writes.
 LOOP_SIZE = 32 * GIB
+# What one run of large uploads writes, and what the page cache and its image need for it.
+MEMORY_SIZE = 12 * GIB
 # Objects and their size.
 READ_TREES = {"4k": (1000, 4 * KIB), "1m": (64, MIB), "64m": (4, 64 * MIB)}
 
@@ -38,7 +40,7 @@ class Stage:
         self.roster, self.seconds, self.filesystem, self.folder = roster, seconds, filesystem, folder
         self.held = ExitStack()
         self.kept: dict[tuple[str, str], Path] = {}
-        self.journaled: LoopFilesystem | None = None
+        self.loops: dict[bool, LoopFilesystem] = {}
         self.discarded: list[Path] = []
         self.count = 0
 
@@ -51,22 +53,28 @@ class Stage:
     def server(self, name: str, data: Path, **options) -> Contender:
         return self.roster.server(name, data, **options)
 
-    def place(self, writes: bool) -> Path:
-        """Scratch for reads, a journaled loop filesystem for writes, unless one kind was asked for."""
+    def place(self, writes: bool, in_memory: bool = False) -> Path:
+        """Scratch for reads, a journaled loop filesystem for writes, unless one kind was asked for.
+
+        The file behind the loop device lies in memory where the disk would be slower than the servers: a core that waits
+        for it has few uploads to digest at a time, and the rate of a shared disk is nobody's merit.
+        """
         kind = self.filesystem or ("ext4" if writes else "scratch")
         if kind == "scratch":
             return self.folder
-        if not self.journaled:
+        if in_memory not in self.loops:
             reason = loopfs.missing()
             if reason:
                 raise Missing(f"{reason}: use --filesystem scratch")
-            self.journaled = self.held.enter_context(LoopFilesystem(self.folder, kind, LOOP_SIZE))
-        return self.journaled.mount
+            folder = self.held.enter_context(memory_folder(self.folder / "memory")) if in_memory else self.folder
+            size = MEMORY_SIZE if in_memory else LOOP_SIZE
+            self.loops[in_memory] = self.held.enter_context(LoopFilesystem(folder, kind, size))
+        return self.loops[in_memory].mount
 
-    def fresh(self, name: str) -> Path:
+    def fresh(self, name: str, in_memory: bool = False) -> Path:
         """An empty folder for one run that writes. ext4 is slow for seconds where thousands of files were deleted."""
         self.count += 1
-        data = self.place(writes=True) / f"{name}-{self.count}" / "data"
+        data = self.place(writes=True, in_memory=in_memory) / f"{name}-{self.count}" / "data"
         data.parent.mkdir(parents=True)
         return data
 
@@ -76,8 +84,8 @@ class Stage:
         At once, so that nobody's dirty pages are written back in the next run.
         """
         shutil.rmtree(data.parent)
-        if self.journaled:
-            subprocess.run(["fstrim", str(self.journaled.mount)], capture_output=True)
+        for loop in self.loops.values():
+            subprocess.run(["fstrim", str(loop.mount)], capture_output=True)
 
     def discard_later(self, data: Path) -> None:
         """After the cell: thousands of deleted inodes slow ext4 down for some seconds."""
@@ -175,6 +183,20 @@ def cool(data: Path) -> None:
         os.fsync(file)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(file)
+
+
+@contextmanager
+def memory_folder(folder: Path) -> Iterator[Path]:
+    """A tmpfs of its own, so that its size is bounded and its end certain."""
+    available = int(next(line for line in open("/proc/meminfo") if line.startswith("MemAvailable")).split()[1]) * KIB
+    if available < MEMORY_SIZE + MEMORY_SIZE // 4:
+        raise Missing(f"{MEMORY_SIZE * 5 // 4 // GIB} GiB of memory are needed, {available // GIB} are free")
+    folder.mkdir()
+    run("mount", "-t", "tmpfs", "-o", f"size={MEMORY_SIZE + GIB}", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        run("umount", str(folder))
 
 
 @contextmanager
