@@ -19,5 +19,7 @@ mod socket;
 pub use file::DirectFile;
 pub use helper::{HelperPanicked, Helpers};
 pub use lease::BlockSlice;
+#[cfg(test)]
+pub use runtime::run_alone;
 pub use runtime::{JoinHandle, blocking, blocking_slow, run_core, sleep, spawn, take_slow_helpers, turn, within};
 pub use socket::{Listener, Shutdown, Socket};

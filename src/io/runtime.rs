@@ -26,13 +26,7 @@ thread_local! {
 /// SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): completions are run in our wait and nowhere else, so a core is never
 /// interrupted in the middle of its work.
 pub fn run_core<F: Future<Output = ()>>(helpers: Helpers, main: impl FnOnce() -> F) -> std::io::Result<()> {
-    let mut ring = io_uring::IoUring::builder();
-    ring.setup_single_issuer().setup_defer_taskrun().setup_cqsize(RING_ENTRIES * 16);
-    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
-        .with_entries(RING_ENTRIES)
-        .uring_builder(ring)
-        .enable_timer()
-        .build()?;
+    let mut runtime = build_runtime()?;
     HELPERS.set(Some(helpers));
     runtime.block_on(main());
     HELPERS.set(None);
@@ -40,6 +34,21 @@ pub fn run_core<F: Future<Output = ()>>(helpers: Helpers, main: impl FnOnce() ->
     // Its descriptor belongs to the ring that ends here.
     ALWAYS_READY.set(None);
     Ok(())
+}
+
+/// The same without helpers: what blocks is done on this thread, which is then the only one. For counting instructions, since
+/// under valgrind a thread that waits for its ring stops all others.
+#[cfg(test)]
+pub fn run_alone<F: Future<Output = ()>>(main: impl FnOnce() -> F) -> std::io::Result<()> {
+    build_runtime()?.block_on(main());
+    ALWAYS_READY.set(None);
+    Ok(())
+}
+
+fn build_runtime() -> std::io::Result<monoio::Runtime<monoio::time::TimeDriver<monoio::IoUringDriver>>> {
+    let mut ring = io_uring::IoUring::builder();
+    ring.setup_single_issuer().setup_defer_taskrun().setup_cqsize(RING_ENTRIES * 16);
+    monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().with_entries(RING_ENTRIES).uring_builder(ring).enable_timer().build()
 }
 
 /// Starts a task on this core.

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,8 +36,9 @@ pub struct Wire {
     death: Death,
     /// The server receives at most this many bytes at once.
     segment_size: usize,
-    /// Bytes of the first segment, whatever the others have: a head that comes alone, before a body that waits to be invited.
-    first_segment_size: Cell<Option<usize>>,
+    /// Bytes of the next segments, whatever those after them have: a head that comes alone, before a body that waits to be
+    /// invited; or requests, each by itself.
+    segment_sizes: RefCell<VecDeque<usize>>,
     /// Each receive finds nothing at first, so that the server waits for it.
     is_slow: Cell<bool>,
     /// What the next receive does on a slow wire.
@@ -55,7 +56,7 @@ impl Wire {
             dies_at,
             death,
             segment_size,
-            first_segment_size: Cell::new(None),
+            segment_sizes: RefCell::default(),
             is_slow: Cell::new(false),
             arrives_later: Cell::new(false),
             server_closed: Cell::new(false),
@@ -64,9 +65,14 @@ impl Wire {
 
     /// The first segment has exactly `first_segment_size` bytes, and each one is waited for.
     pub fn slow(self: &Rc<Self>, first_segment_size: usize) {
-        self.first_segment_size.set(Some(first_segment_size));
+        self.segments([first_segment_size]);
         self.is_slow.set(true);
         self.arrives_later.set(true);
+    }
+
+    /// The next segments have exactly these sizes.
+    pub fn segments(&self, sizes: impl IntoIterator<Item = usize>) {
+        self.segment_sizes.borrow_mut().extend(sizes);
     }
 
     /// Whether the server has received everything that the client sent.
@@ -103,16 +109,17 @@ impl End {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut queue = self.wire.to_server.borrow_mut();
-        let segment_size = self.wire.first_segment_size.take().unwrap_or(self.wire.segment_size);
-        let count = into.len().min(queue.len()).min(segment_size);
+        let segment_size = self.wire.segment_sizes.borrow_mut().pop_front();
+        let count = into.len().min(queue.len()).min(segment_size.unwrap_or(self.wire.segment_size));
+        if let Some(rest) = segment_size.map(|size| size - count).filter(|rest| *rest > 0 && !queue.is_empty()) {
+            self.wire.segment_sizes.borrow_mut().push_front(rest);
+        }
         if count == 0 {
             // The client waits for its answer; a server that waits for more waits for the client's end.
             return if self.wire.server_closed.get() { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
-        for (to, from) in into.iter_mut().zip(queue.drain(..count)) {
-            *to = from;
-        }
-        Ok(count)
+        // One piece: the queue is filled once.
+        queue.read(&mut into[..count])
     }
 
     pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -127,6 +134,9 @@ impl End {
     pub(super) async fn readable(&self) -> io::Result<()> {
         if self.wire.to_server.borrow().is_empty() {
             self.wire.server_closed.set(true);
+        } else if !self.wire.is_slow.get() {
+            // It is there already, and no timer of a real clock comes between two requests.
+            return Ok(());
         }
         super::sleep(Duration::from_micros(10)).await;
         Ok(())

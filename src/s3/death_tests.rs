@@ -35,8 +35,9 @@ const LARGE: usize = 2 * BLOCK_SIZE + 5 * 4096 + 77;
 const SEGMENT_SIZE: usize = 150_000;
 
 /// A request about to be signed.
-struct Request {
+pub(super) struct Request {
     method: &'static str,
+    path: String,
     query: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -45,7 +46,7 @@ struct Request {
 
 /// How the payload is signed.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+pub(super) enum Form {
     Unsigned,
     Signed,
     /// `aws-chunked`, each chunk with its signature.
@@ -60,8 +61,14 @@ struct Answer {
 }
 
 impl Request {
-    fn new(method: &'static str, query: &str, body: &[u8], form: Form) -> Self {
-        Self { method, query: query.to_owned(), headers: Vec::new(), body: body.to_vec(), form }
+    pub(super) fn new(method: &'static str, query: &str, body: &[u8], form: Form) -> Self {
+        Self { method, path: KEY.to_owned(), query: query.to_owned(), headers: Vec::new(), body: body.to_vec(), form }
+    }
+
+    /// Of another path than the usual key's.
+    pub(super) fn at(mut self, path: &str) -> Self {
+        self.path = path.to_owned();
+        self
     }
 
     fn with(mut self, name: &str, value: &str) -> Self {
@@ -70,7 +77,7 @@ impl Request {
     }
 
     /// The bytes on the wire, and how many of them are the head.
-    fn sign(mut self) -> (Vec<u8>, usize) {
+    pub(super) fn sign(mut self) -> (Vec<u8>, usize) {
         let date = Timestamp::now().amz_date();
         let payload = match self.form {
             Form::Unsigned => "UNSIGNED-PAYLOAD".to_owned(),
@@ -87,7 +94,7 @@ impl Request {
         let names: Vec<&str> = signed.iter().map(|(name, _)| *name).collect();
         let names = names.join(";");
         let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let canonical = format!("{}\n{KEY}\n{}\n{lines}\n{names}\n{payload}", self.method, self.query);
+        let canonical = format!("{}\n{}\n{}\n{lines}\n{names}\n{payload}", self.method, self.path, self.query);
         let scope = format!("{}/us-east-1/s3/aws4_request", &date[..8]);
         let seed = signature(&date, &format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical))));
         if self.form == Form::Chunked {
@@ -96,9 +103,10 @@ impl Request {
         let query = if self.query.is_empty() { String::new() } else { format!("?{}", self.query) };
         let fields: String = signed.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
-            "{} {KEY}{query} HTTP/1.1\r\n{fields}Content-Length: {}\r\nAuthorization: AWS4-HMAC-SHA256 \
+            "{} {}{query} HTTP/1.1\r\n{fields}Content-Length: {}\r\nAuthorization: AWS4-HMAC-SHA256 \
              Credential={ACCESS_KEY}/{scope}, SignedHeaders={names}, Signature={seed}\r\n\r\n",
             self.method,
+            self.path,
             self.body.len(),
         );
         ([head.as_bytes(), &self.body].concat(), head.len())
@@ -269,11 +277,21 @@ type Story = for<'g> fn(&'g Ground) -> Pin<Box<dyn Future<Output = ()> + 'g>>;
 fn on_a_core(story: Story) {
     let top = tempfile::tempdir().unwrap();
     let path = top.path().canonicalize().unwrap();
-    let volume = Volume::open(path.as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
-    bucket::create(&volume, "bucket").unwrap();
+    let settings = settings(&path, Durability::Acked);
+    bucket::create(&settings.volume, "bucket").unwrap();
+    run_core(Helpers::start(2, || ()).unwrap(), || async move {
+        let arena = Arena::new(2 * HUGE_PAGE_SIZE).unwrap();
+        let core = Rc::new(Core::new(Arc::new(settings), arena.clone(), 1));
+        story(&Ground { core, arena, top: path }).await;
+    })
+    .unwrap();
+}
+
+/// The settings of a server of `directory`.
+pub(super) fn settings(directory: &Path, durability: Durability) -> Settings {
     let credentials = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
-    let settings = Settings {
-        volume,
+    Settings {
+        volume: Volume::open(directory.as_os_str().as_encoded_bytes(), durability).unwrap(),
         region: "us-east-1".to_owned(),
         read_mode: ReadMode::Auto,
         live: ArcSwap::from_pointee(Live {
@@ -285,13 +303,7 @@ fn on_a_core(story: Story) {
             xml_size_max: XML_SIZE_MAX,
         }),
         is_draining: false.into(),
-    };
-    run_core(Helpers::start(2, || ()).unwrap(), || async move {
-        let arena = Arena::new(2 * HUGE_PAGE_SIZE).unwrap();
-        let core = Rc::new(Core::new(Arc::new(settings), arena.clone(), 1));
-        story(&Ground { core, arena, top: path }).await;
-    })
-    .unwrap();
+    }
 }
 
 fn bytes(size: usize, seed: u8) -> Vec<u8> {

@@ -9,6 +9,8 @@ mod answer;
 mod attributes;
 mod body;
 mod bucket;
+#[cfg(test)]
+mod budget_tests;
 mod complete;
 mod context;
 mod copy;
