@@ -129,6 +129,10 @@ pub const METRICS_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const METRICS_CONNECTION_DURATION: Duration = Duration::from_secs(300);
 /// How long answers in flight have when the server ends.
 pub const METRICS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of a scrape that `sluice top` reads: 1,000 cores with a dozen operations each.
+pub const METRICS_PAGE_SIZE_MAX: usize = 128 * 1024 * 1024;
+/// How long `sluice top` waits for one.
+pub const METRICS_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Locks that all keys of a volume share by hash.
 pub const KEY_LOCKS: usize = 4096;
 /// Helper threads of one core for work that may take minutes: copies, and completions that copy.

@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("store", 3),
     ("s3", 4),
     ("metrics::export", 5),
+    ("top", 5),
     ("tune", 5),
     ("cli", 6),
     ("server", 6),

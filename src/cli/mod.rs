@@ -5,6 +5,7 @@
 
 mod key;
 mod serve;
+mod top;
 mod tune;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ enum Verb {
     // Boxed: it has an option for every setting.
     Serve(Box<serve::Arguments>),
     Key(key::Arguments),
+    Top(top::Arguments),
     Tune(tune::Arguments),
 }
 
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
     match parsed {
         Ok(Arguments { command: Verb::Serve(arguments) }) => serve::run(&arguments),
         Ok(Arguments { command: Verb::Key(arguments) }) => key::run(&arguments),
+        Ok(Arguments { command: Verb::Top(arguments) }) => top::run(&arguments),
         Ok(Arguments { command: Verb::Tune(arguments) }) => tune::run(&arguments),
         // Clap writes it to the right stream, and has the right code: 0 for --help, 2 for usage.
         Err(error) => error.exit(),

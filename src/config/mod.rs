@@ -17,6 +17,7 @@ use crate::base::secret::Secret;
 
 pub use options::{Options, environment_name};
 pub use resolve::{ConfigError, ConfigFile, Layers, RootEnvironment, Source};
+pub use values::timeout as duration;
 
 /// Everything an operator decides, resolved and validated.
 #[derive(Clone, Debug)]
