@@ -55,8 +55,11 @@ def top(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """The words of each row by the first of them."""
-    return {words[0]: words for line in text.splitlines() if (words := line.split())}
+    """The words of each row by the first of them, that of a core from the upper table."""
+    found: dict[str, list[str]] = {}
+    for words in filter(None, map(str.split, text.splitlines())):
+        found.setdefault(words[0], words)
+    return found
 
 
 def test_once_prints_what_each_core_does(busy):
