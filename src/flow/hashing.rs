@@ -1,8 +1,9 @@
 //! MD5 across the connections of a core. The MD5 of one object is a chain that no CPU can shorten; the chains of several
-//! uploads run side by side in SIMD lanes. Whatever is waiting at the end of a turn is advanced together; a lone stream is
-//! never made to wait for company.
+//! uploads run side by side in SIMD lanes, and eight cost little more than one. So nothing is hashed before it has to be: slices
+//! wait, in blocks that their upload may hold, until the lanes are full, or no upload of this core is left that could still bring
+//! company, or an upload cannot go on without its hash, or somebody waits for a block. A lone stream is never made to wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use crate::digest::lanes::{LANES_MAX, advance_md5};
 use crate::digest::{Job, Md5};
 use crate::io::{BlockSlice, spawn, turn};
 use crate::limits::HASH_STEP_SIZE;
+use crate::mem::{Arena, Block};
 use crate::metrics::record;
 
 thread_local! {
@@ -21,6 +23,7 @@ thread_local! {
 /// The MD5 of one upload, fed with slices of its blocks. The blocks stay leased until they are hashed.
 pub struct Md5Stream {
     stream: Rc<RefCell<Stream>>,
+    arena: Arena,
 }
 
 #[derive(Default)]
@@ -35,29 +38,52 @@ struct Stream {
     enough: usize,
 }
 
+/// The streams of one core.
 #[derive(Default)]
 struct Batch {
+    /// Those with slices that wait.
     queue: RefCell<VecDeque<Rc<RefCell<Stream>>>>,
-    is_running: RefCell<bool>,
+    /// All there are.
+    stream_count: Cell<usize>,
+    /// Somebody waits for a block: everything is hashed now.
+    is_hurried: Cell<bool>,
+    is_running: Cell<bool>,
+}
+
+/// A block, as soon as one is free. Blocks whose bytes only wait to be hashed are not waited for longer than that takes.
+pub(super) async fn take_block(arena: &Arena) -> Block {
+    if let Some(block) = arena.try_take() {
+        return block;
+    }
+    BATCH.with(Batch::hurry);
+    arena.take().await
 }
 
 impl Md5Stream {
-    /// A stream that has hashed nothing yet.
-    pub fn new() -> Self {
-        Self { stream: Rc::default() }
+    /// A stream that has hashed nothing yet, of blocks of `arena`.
+    pub fn new(arena: &Arena) -> Self {
+        BATCH.with(|batch| batch.stream_count.update(|count| count + 1));
+        Self { stream: Rc::default(), arena: arena.clone() }
     }
 
-    /// Appends `slice`, to be hashed soon.
+    /// Appends `slice`, to be hashed in time.
     pub fn push(&self, slice: BlockSlice) {
         if slice.bytes().is_empty() {
             return;
         }
         let mut stream = self.stream.borrow_mut();
         stream.waiting.push_back(slice);
-        if !std::mem::replace(&mut stream.is_queued, true) {
-            drop(stream);
-            BATCH.with(|batch| batch.enqueue(self.stream.clone()));
-        }
+        let was_queued = std::mem::replace(&mut stream.is_queued, true);
+        drop(stream);
+        BATCH.with(|batch| {
+            if !was_queued {
+                batch.queue.borrow_mut().push_back(self.stream.clone());
+            }
+            if self.arena.is_wanted() {
+                batch.hurry();
+            }
+            batch.start_if_due();
+        });
     }
 
     /// Appends bytes that are hashed at once. Waits for what was pushed before them.
@@ -77,7 +103,8 @@ impl Md5Stream {
         self.at_most(count.saturating_sub(1)).await;
     }
 
-    async fn drained(&self) {
+    /// Waits until all is hashed, and every block let go of.
+    pub async fn drained(&self) {
         self.at_most(0).await;
     }
 
@@ -87,6 +114,8 @@ impl Md5Stream {
             if stream.waiting.len() > count {
                 stream.enough = count;
                 stream.waiter = Some(context.waker().clone());
+                drop(stream);
+                BATCH.with(|batch| batch.start_if_due());
                 return Poll::Pending;
             }
             Poll::Ready(())
@@ -95,40 +124,57 @@ impl Md5Stream {
     }
 }
 
-impl Default for Md5Stream {
-    fn default() -> Self {
-        Self::new()
+impl Drop for Md5Stream {
+    /// What is not hashed yet is not wanted any more. The others see at their next slice that they need not wait for this one.
+    fn drop(&mut self) {
+        BATCH.with(|batch| {
+            batch.queue.borrow_mut().retain(|queued| !Rc::ptr_eq(queued, &self.stream));
+            batch.stream_count.update(|count| count - 1);
+        });
     }
 }
 
 impl Batch {
-    fn enqueue(self: &Rc<Self>, stream: Rc<RefCell<Stream>>) {
-        self.queue.borrow_mut().push_back(stream);
-        if !self.is_running.replace(true) {
+    fn hurry(self: &Rc<Self>) {
+        self.is_hurried.set(true);
+        self.start_if_due();
+    }
+
+    fn start_if_due(self: &Rc<Self>) {
+        if self.is_due() && !self.is_running.replace(true) {
             spawn(self.clone().run());
         }
     }
 
-    /// Hashes until nothing waits. Between two steps the core takes a turn through the ring, in which other connections
+    fn is_due(&self) -> bool {
+        let queue = self.queue.borrow();
+        let is_complete = queue.len() >= self.stream_count.get().min(LANES_MAX);
+        !queue.is_empty() && (is_complete || self.is_hurried.get() || queue.iter().any(|stream| stream.borrow().waiter.is_some()))
+    }
+
+    /// Hashes until nothing is due. Between two steps the core takes a turn through the ring, in which other connections
     /// receive, and bring company.
     async fn run(self: Rc<Self>) {
         loop {
             turn().await;
+            if !self.is_due() {
+                break;
+            }
             let mut streams: Vec<_> = {
                 let mut queue = self.queue.borrow_mut();
                 let count = queue.len().min(LANES_MAX);
                 queue.drain(..count).collect()
             };
-            if streams.is_empty() {
-                self.is_running.replace(false);
-                return;
-            }
             record::md5_step(streams.len());
             step(&streams);
             for stream in streams.drain(..) {
                 self.settle(stream);
             }
+            if self.queue.borrow().is_empty() {
+                self.is_hurried.set(false);
+            }
         }
+        self.is_running.set(false);
     }
 
     /// Queues a stream again, or tells its owner that all is hashed.
@@ -175,13 +221,27 @@ mod tests {
     use super::*;
     use crate::io::{Helpers, run_core};
     use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE};
-    use crate::mem::Arena;
+
+    fn on_a_core<F: Future<Output = ()>>(test: impl FnOnce(Arena) -> F) {
+        let arena = Arena::new(4 * HUGE_PAGE_SIZE).unwrap();
+        run_core(Helpers::start(1, || ()).unwrap(), || test(arena)).unwrap();
+    }
+
+    fn slice(arena: &Arena) -> BlockSlice {
+        BlockSlice::new(Rc::new(arena.try_take().unwrap()), 0, BLOCK_SIZE)
+    }
+
+    /// Turns enough to hash a block many times over.
+    async fn turns() {
+        for _ in 0..20 * BLOCK_SIZE / HASH_STEP_SIZE {
+            turn().await;
+        }
+    }
 
     /// Oracle: the `md-5` crate. Streams of different lengths, fed in different pieces, side by side.
     #[test]
     fn many_streams_side_by_side_hash_as_each_alone() {
-        run_core(Helpers::start(1, || ()).unwrap(), || async {
-            let arena = Arena::new(4 * HUGE_PAGE_SIZE).unwrap();
+        on_a_core(|arena| async move {
             let mut expected = Vec::new();
             let mut tasks = Vec::new();
             for index in 0..arena.block_count() {
@@ -196,8 +256,9 @@ mod tests {
                 oracle.update(&block.bytes()[..length]);
                 oracle.update(&tail);
                 expected.push(oracle.finalize().to_vec());
+                let stream = Md5Stream::new(&arena);
                 tasks.push(spawn(async move {
-                    let (stream, block) = (Md5Stream::new(), Rc::new(block));
+                    let block = Rc::new(block);
                     let middle = length / 3;
                     stream.push(BlockSlice::new(block.clone(), 0, middle));
                     stream.fewer_than(1).await;
@@ -210,7 +271,61 @@ mod tests {
                 assert_eq!(task.await, expected);
             }
             assert_eq!(arena.free_count(), arena.block_count(), "every block came back");
-        })
-        .unwrap();
+        });
+    }
+
+    #[test]
+    fn a_lone_stream_is_hashed_at_once_and_one_in_company_when_that_is_there() {
+        on_a_core(|arena| async move {
+            let first = Md5Stream::new(&arena);
+            first.push(slice(&arena));
+            turns().await;
+            assert_eq!(arena.free_count(), arena.block_count(), "nobody asked for the hash");
+            let second = Md5Stream::new(&arena);
+            first.push(slice(&arena));
+            turns().await;
+            assert_eq!(arena.free_count(), arena.block_count() - 1, "the second may still bring a slice");
+            second.push(slice(&arena));
+            turns().await;
+            assert_eq!(arena.free_count(), arena.block_count());
+            first.push(slice(&arena));
+            first.drained().await;
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_block_that_only_waits_to_be_hashed() {
+        on_a_core(|arena| async move {
+            let (first, _second) = (Md5Stream::new(&arena), Md5Stream::new(&arena));
+            for _ in 0..arena.block_count() {
+                first.push(slice(&arena));
+            }
+            turns().await;
+            assert_eq!(arena.free_count(), 0);
+            drop(take_block(&arena).await);
+            // The other way round: somebody waits already when the last block is pushed.
+            turns().await;
+            let held: Vec<_> = std::iter::from_fn(|| arena.try_take()).collect();
+            let waiting = arena.clone();
+            let waiter = spawn(async move { drop(take_block(&waiting).await) });
+            turns().await;
+            for block in held {
+                first.push(BlockSlice::new(Rc::new(block), 0, BLOCK_SIZE));
+            }
+            waiter.await;
+        });
+    }
+
+    #[test]
+    fn a_stream_that_ends_early_lets_go_of_its_blocks() {
+        on_a_core(|arena| async move {
+            let (first, second) = (Md5Stream::new(&arena), Md5Stream::new(&arena));
+            first.push(slice(&arena));
+            drop(first);
+            assert_eq!(arena.free_count(), arena.block_count());
+            second.push(slice(&arena));
+            turns().await;
+            assert_eq!(arena.free_count(), arena.block_count(), "it is alone now");
+        });
     }
 }

@@ -10,7 +10,6 @@ mod receive;
 mod send;
 mod slots;
 
-pub use hashing::Md5Stream;
 pub use payload::{Digests, Expectation, Mismatch, Payload};
 pub use receive::{Received, ReceivedFile, Target, TransferError, receive_into_file, receive_into_memory};
 pub use send::{Reading, SendPlan, send_file};

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::hashing::Md5Stream;
+use super::hashing::{self, Md5Stream};
 use super::payload::{Digests, Mismatch, Payload};
 use super::slots::Slots;
 use crate::body::{BodyError, Decoder};
@@ -115,7 +115,7 @@ pub async fn receive_into_file(
         arena,
         decoder,
         payload,
-        md5: Md5Stream::new(),
+        md5: Md5Stream::new(arena),
         offset: target.offset,
         target,
         current: None,
@@ -235,7 +235,7 @@ impl Filling<'_> {
             }
             match writes.next().await {
                 Some(result) => result?,
-                None => break self.arena.take().await,
+                None => break hashing::take_block(self.arena).await,
             }
         };
         self.held_since = Instant::now();
@@ -258,6 +258,7 @@ impl Filling<'_> {
         while let Some(result) = writes.next().await {
             result?;
         }
+        self.md5.drained().await;
         self.exchange.wait_readable(Stall::Ignore).await.map_err(interrupted)
     }
 

@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use super::hashing;
 use super::slots::Slots;
 use crate::config::ReadMode;
 use crate::io::{DirectFile, blocking};
@@ -143,7 +144,7 @@ impl Sender<'_> {
         let outcome = loop {
             while ahead < end && !reads.is_full() {
                 let block = if reads.is_empty() {
-                    self.arena.take().await
+                    hashing::take_block(self.arena).await
                 } else {
                     match self.arena.try_take() {
                         Some(block) => block,
