@@ -140,6 +140,12 @@ pub const SLOW_HELPERS_PER_CORE: usize = 4;
 /// Helper threads of one core.
 pub const HELPERS_PER_CORE: usize = 8;
 
+/// Small uploads that one visit of a helper commits.
+pub const COMMIT_BATCH_MAX: usize = 16;
+/// Visits of helpers by small uploads under way at once, per core: others wait and come together. Of the helpers some stay free for
+/// everything else.
+pub const COMMIT_VISITS_MAX: usize = 4;
+
 /// Bytes by which each waiting MD5 is advanced before the core takes a turn: 16 lanes of them take about a third of a
 /// millisecond, one alone a fifth.
 pub const HASH_STEP_SIZE: usize = 128 * 1024;
@@ -268,4 +274,5 @@ const _: () = {
     assert!(SNAPSHOT_SIZE_MAX < u32::MAX as usize);
     assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);
     assert!(CORES_PER_SPARE > CORES_UNSPARED_MAX);
+    assert!(COMMIT_VISITS_MAX < HELPERS_PER_CORE);
 };

@@ -31,6 +31,7 @@ pub mod request_headers;
 mod seams;
 mod service;
 mod slow;
+mod small;
 pub mod unconfigured;
 
 pub use operation::Counted;

@@ -6,13 +6,14 @@ use super::answer::{Answer, Reply};
 use super::body::Body;
 use super::context::Context;
 use super::error::{Code, S3Error};
-use super::{metadata, refusal};
+use super::{metadata, refusal, small};
 use crate::flow::{self, Digests, Target};
 use crate::http::conditional;
 use crate::io::{DirectFile, blocking};
 use crate::limits::SMALL_OBJECT_SIZE_MAX;
 use crate::net::Exchange;
 use crate::store::barrier::Ticket;
+use crate::store::batch::Small;
 use crate::store::commit::{self, Condition, Published, Upload};
 use crate::store::object::{self, State};
 use crate::store::record::Record;
@@ -66,7 +67,7 @@ async fn check_early(context: &Context<'_>, condition: Option<&Conditions>) -> R
     }
 }
 
-/// The whole object in memory, then everything about its file in one visit of a helper.
+/// The whole object in memory, then everything about its file in one visit of a helper, in company where there is some.
 async fn put_small(
     exchange: &mut Exchange,
     context: &Context<'_>,
@@ -77,18 +78,9 @@ async fn put_small(
     let received = body.receive(exchange, SMALL_OBJECT_SIZE_MAX).await?;
     exchange.finish_body();
     metadata::add_digests(&mut record, &received.digests);
-    let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
-    let decide = condition.as_ref().map(Conditions::decide);
-    let committed = blocking(move || {
-        let volume = &settings.volume;
-        let location = key::locate(&key)?;
-        let size = received.bytes.len() as u64;
-        let staged = stage::stage(volume, &bucket, &location.path, None, false)?;
-        let upload = Upload { bucket, key, staged, size, tail: Some((0, received.bytes)), record, condition: decide };
-        commit::commit(volume, upload)
-    });
-    match committed.await? {
+    let object = Small { bucket, key, bytes: received.bytes, record, condition: condition.as_ref().map(Conditions::decide) };
+    match small::commit(&context.core.settings, object).await? {
         Ok(published) => Ok((published, received.digests)),
         Err(error) => Err(failed(context, error, condition.as_ref()).await),
     }

@@ -2,6 +2,7 @@
 //! key's lock, with the precondition decided there; then, outside, the barrier.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use super::barrier::Ticket;
 use super::key::{self, Location};
@@ -54,7 +55,7 @@ pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
     }
     let Upload { bucket, key, staged, size, tail, mut record, condition } = upload;
     let location = key::locate(&key)?;
-    let place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref() };
+    let place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref(), parent: None };
     if place.is_bare_directory(size) {
         return publish_directory_object(volume, &place, record);
     }
@@ -70,6 +71,8 @@ pub(super) struct Place<'a> {
     pub(super) key: &'a [u8],
     pub(super) location: &'a Location,
     pub(super) condition: Option<&'a Condition>,
+    /// The directory of its name, when that was opened a moment ago.
+    pub(super) parent: Option<Rc<OwnedFd>>,
 }
 
 impl Place<'_> {
@@ -112,12 +115,17 @@ fn finish_data(volume: &Volume, staged: &Staged, size: u64, tail: Option<(u64, V
     if stat.size != size {
         sys::space::truncate(&staged.file, size)?;
     }
+    clean(volume, &staged.file)
+}
+
+/// Waits until no page of a file is dirty, where its name needs that.
+pub(super) fn clean(volume: &Volume, file: &OwnedFd) -> Result<()> {
     #[cfg(feature = "seams")]
     if super::seams::mutant() == super::seams::Mutant::Dirty {
         return Ok(());
     }
     match volume.sync() {
-        Sync::Barrier => sys::file::write_back(&staged.file)?,
+        Sync::Barrier => sys::file::write_back(file)?,
         Sync::Each | Sync::Never => {}
     }
     Ok(())
@@ -207,6 +215,7 @@ pub(super) fn publish(
     prepare: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     let mut is_prepared = false;
+    let mut parent = place.parent.clone();
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(place.bucket, place.key);
         let replaces = place.check(volume)?;
@@ -216,7 +225,7 @@ pub(super) fn publish(
         }
         let attempt = match place.location.is_directory_object {
             true => publish_body(volume, place, staged, replaces)?,
-            false => publish_name(volume, place, staged, replaces)?,
+            false => publish_name(volume, place, staged, replaces, parent.take())?,
         };
         match attempt {
             Attempt::Done => {
@@ -250,9 +259,15 @@ pub(super) fn current(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Optio
     }
 }
 
-fn publish_name(volume: &Volume, place: &Place<'_>, staged: &Staged, replaces: Replaces) -> Result<Attempt> {
+fn publish_name(
+    volume: &Volume,
+    place: &Place<'_>,
+    staged: &Staged,
+    replaces: Replaces,
+    parent: Option<Rc<OwnedFd>>,
+) -> Result<Attempt> {
     let (bucket, location) = (place.bucket, place.location);
-    let parents = match tree::parents(volume, bucket, location.parent()) {
+    let parents = match parent.map_or_else(|| tree::parents(volume, bucket, location.parent()), |at| Ok(Parents::at(at))) {
         Ok(parents) => parents,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         // A directory on the way was pruned between two steps.

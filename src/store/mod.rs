@@ -6,9 +6,11 @@
 //! live in `.sluice/staging` and vanish with it; locks by key hash; snapshots of directories up to a bound.
 //!
 //! The life of an object: `stage` makes a file without a name, the caller fills it, `commit` writes the record and
-//! publishes it under the key's lock, `barrier` says when it is durable. `object` opens, `delete` removes.
+//! publishes it under the key's lock, `barrier` says when it is durable; `batch` does all of that for several small objects at
+//! once. `object` opens, `delete` removes.
 
 pub mod barrier;
+pub mod batch;
 pub mod bucket;
 pub mod checksum;
 pub mod commit;

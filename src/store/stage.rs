@@ -31,6 +31,13 @@ pub(super) struct Temporary {
     stays: bool,
 }
 
+impl Staged {
+    /// A file without a name, for buffered writing.
+    pub(super) fn unnamed(file: OwnedFd) -> Self {
+        Self { file, is_direct: false, name: None }
+    }
+}
+
 impl Temporary {
     pub(super) fn new(volume: &Volume) -> Result<Self> {
         let staging = volume.staging.try_clone().map_err(|_| StoreError::Kernel(Errno::MFILE))?;

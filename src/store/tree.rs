@@ -2,6 +2,7 @@
 //! empty and they are ours, and a file turned into a directory when `a/b` comes to stand beside `a`.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use super::key::{self, OBJECT_OF_DIRECTORY};
 use super::locks::KeyGuard;
@@ -17,9 +18,9 @@ const DIRECTORY_MODE: u32 = 0o755;
 
 /// A directory in which to publish, and those on the way to it that had to be made.
 pub(super) struct Parents {
-    pub(super) directory: OwnedFd,
+    pub(super) directory: Rc<OwnedFd>,
     /// For filesystems without a shared barrier: directories whose entries changed, the deepest last.
-    changed: Vec<OwnedFd>,
+    changed: Vec<Rc<OwnedFd>>,
 }
 
 /// What stands in the way of a directory.
@@ -36,21 +37,25 @@ impl<E: Into<StoreError>> From<E> for Obstacle {
     }
 }
 
+/// The directory `path` of a bucket, beneath the volume.
+pub(super) fn path_of(bucket: &str, path: &[u8]) -> Vec<u8> {
+    if path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", path].concat() }
+}
+
 /// Opens the directory `path` of a bucket, making what is missing.
 pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result::Result<Parents, Obstacle> {
-    let full = if path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", path].concat() };
-    match sys::path::open_dir(&volume.root, &full, Symlinks::Deny) {
-        Ok(directory) => return Ok(Parents { directory, changed: Vec::new() }),
+    match sys::path::open_dir(&volume.root, &path_of(bucket, path), Symlinks::Deny) {
+        Ok(directory) => return Ok(Parents::at(Rc::new(directory))),
         Err(Errno::NOENT | Errno::NOTDIR) => {}
         Err(errno) => return Err(errno.into()),
     }
     let bucket = sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny).map_err(|_| StoreError::NoBucket)?;
-    let mut parents = Parents { directory: bucket, changed: Vec::new() };
+    let mut parents = Parents::at(Rc::new(bucket));
     let mut walked = 0;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
         walked += name.len() + usize::from(walked > 0);
         match sys::path::open_dir(&parents.directory, name, Symlinks::Deny) {
-            Ok(directory) => parents.directory = directory,
+            Ok(directory) => parents.directory = Rc::new(directory),
             Err(Errno::NOENT) => parents.make(volume, name)?,
             Err(Errno::NOTDIR) => return Err(obstacle(&parents.directory, name, &path[..walked])),
             Err(errno) => return Err(errno.into()),
@@ -70,6 +75,11 @@ fn obstacle(directory: &OwnedFd, name: &[u8], path: &[u8]) -> Obstacle {
 }
 
 impl Parents {
+    /// A directory that is there.
+    pub(super) fn at(directory: Rc<OwnedFd>) -> Self {
+        Self { directory, changed: Vec::new() }
+    }
+
     fn make(&mut self, volume: &Volume, name: &[u8]) -> Result<()> {
         let made = match sys::path::mkdir(&self.directory, name, DIRECTORY_MODE) {
             Ok(()) => true,
@@ -81,7 +91,7 @@ impl Parents {
         if made {
             sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
         }
-        let parent = std::mem::replace(&mut self.directory, directory);
+        let parent = std::mem::replace(&mut self.directory, Rc::new(directory));
         if volume.sync() == Sync::Each {
             self.changed.push(parent);
         }
@@ -114,8 +124,7 @@ pub(super) fn convert_to_directory(volume: &Volume, bucket: &str, path: &[u8]) -
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (&path[..0], path),
     };
-    let full = if parent_path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", parent_path].concat() };
-    let parent = sys::path::open_dir(&volume.root, &full, Symlinks::Deny)?;
+    let parent = sys::path::open_dir(&volume.root, &path_of(bucket, parent_path), Symlinks::Deny)?;
     let file = match sys::path::open_read(&parent, name, Symlinks::Deny) {
         Ok(file) => file,
         // Gone meanwhile: nothing is in the way any more.
@@ -139,7 +148,7 @@ pub(super) fn convert_to_directory(volume: &Volume, bucket: &str, path: &[u8]) -
         return if errno == Errno::NOENT { Ok(()) } else { Err(errno.into()) };
     }
     settle_displaced(volume, &staged, &directory, linked.inode)?;
-    Parents { directory: parent, changed: Vec::new() }.sync(volume)
+    Parents::at(Rc::new(parent)).sync(volume)
 }
 
 /// What the exchange displaced must be the file that was linked inside. If a POSIX program replaced it in between, the
@@ -165,16 +174,14 @@ pub(super) fn prune(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
             Some(slash) => (&rest[..slash], &rest[slash + 1..]),
             None => (&rest[..0], rest),
         };
-        let full =
-            if parent_path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", parent_path].concat() };
-        let Ok(parent) = sys::path::open_dir(&volume.root, &full, Symlinks::Deny) else { return Ok(()) };
+        let Ok(parent) = sys::path::open_dir(&volume.root, &path_of(bucket, parent_path), Symlinks::Deny) else { return Ok(()) };
         let _guard = lock_directory_object(volume, bucket, rest);
         let Ok(directory) = sys::path::open_dir(&parent, name, Symlinks::Deny) else { return Ok(()) };
         // ENOTEMPTY is the usual end of the way up.
         if !is_prunable(&directory) || sys::path::rmdir(&parent, name).is_err() {
             return Ok(());
         }
-        Parents { directory: parent, changed: Vec::new() }.sync(volume)?;
+        Parents::at(Rc::new(parent)).sync(volume)?;
         rest = parent_path;
     }
     Ok(())

@@ -153,6 +153,11 @@ impl Volume {
         !self.barrier.has_failed()
     }
 
+    /// Whether several commits in one visit of a helper cost less than each by itself: not where each waits for its own fsync.
+    pub fn commits_together(&self) -> bool {
+        self.sync != Sync::Each
+    }
+
     pub(super) fn sync(&self) -> Sync {
         self.sync
     }

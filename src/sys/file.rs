@@ -1,7 +1,7 @@
 //! Bytes in and out of an open file, and its owner and mode.
 
 use super::errno::{Errno, Result};
-use rustix::fd::{AsFd, AsRawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::ReadWriteFlags;
 use std::io::IoSliceMut;
@@ -54,11 +54,20 @@ pub fn send_to(socket: impl AsFd, file: impl AsFd, offset: u64, count: usize) ->
     rustix::fs::sendfile(socket, file, Some(&mut offset), count)
 }
 
+/// Begins to push dirty pages to the device, without waiting for them: `write_back` does.
+pub fn start_write_back(file: impl AsFd) -> Result<()> {
+    sync_range(file.as_fd(), libc::SYNC_FILE_RANGE_WRITE)
+}
+
 /// Pushes dirty pages to the device and waits for them. Neither metadata nor the device's cache: not a barrier.
 pub fn write_back(file: impl AsFd) -> Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    sync_range(file.as_fd(), flags)
+}
+
+fn sync_range(file: BorrowedFd<'_>, flags: libc::c_uint) -> Result<()> {
     // SAFETY: an open descriptor and plain numbers; 0, 0 is the whole file.
-    let answer = unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) };
+    let answer = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) };
     super::check(answer.into()).map(drop)
 }
 
@@ -138,6 +147,7 @@ mod tests {
         if let Some(cache) = cache_stat(&file, 0, 0).unwrap() {
             assert_eq!(cache.cached, 1);
         }
+        start_write_back(&file).unwrap();
         write_back(&file).unwrap();
         sync(&file).unwrap();
         sync_data(&file).unwrap();

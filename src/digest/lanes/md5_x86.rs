@@ -245,6 +245,6 @@ mod narrow {
         step!("avx2", step_f, |b, c, d| _mm256_xor_si256(_mm256_and_si256(_mm256_xor_si256(c, d), b), d));
         step!("avx2", step_g, |b, c, d| _mm256_xor_si256(_mm256_and_si256(_mm256_xor_si256(b, c), d), c));
         step!("avx2", step_h, |b, c, d| _mm256_xor_si256(_mm256_xor_si256(c, d), b));
-        step!("avx2", step_i, |b, c, d| { _mm256_xor_si256(c, _mm256_or_si256(b, _mm256_xor_si256(d, _mm256_set1_epi32(-1)))) });
+        step!("avx2", step_i, |b, c, d| _mm256_xor_si256(c, _mm256_or_si256(b, _mm256_xor_si256(d, _mm256_set1_epi32(-1)))));
     }
 }

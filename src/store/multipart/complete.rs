@@ -84,7 +84,7 @@ pub fn complete(volume: &Volume, completion: &Completion, progress: &AtomicU64) 
     }
     let location = key::locate(&completion.key)?;
     let condition = completion.condition.as_ref();
-    let place = commit::Place { bucket: &completion.bucket, key: &completion.key, location: &location, condition };
+    let place = commit::Place { bucket: &completion.bucket, key: &completion.key, location: &location, condition, parent: None };
     check_bucket(volume, &completion.bucket)?;
     place.check(volume)?;
 

@@ -1,0 +1,122 @@
+//! Small uploads that are complete in the same turn of a core are committed in one visit of a helper, and wait for one
+//! barrier as one: a hop to another thread and back costs as much as a third of a commit.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::service::Settings;
+use crate::io::{HelperPanicked, blocking, spawn};
+use crate::limits::{COMMIT_BATCH_MAX, COMMIT_VISITS_MAX};
+use crate::store::batch::{self, Small};
+use crate::store::commit::Published;
+use crate::store::{self};
+
+thread_local! {
+    static QUEUE: Rc<Queue> = Rc::default();
+}
+
+/// The outcome of one upload's commit.
+type Outcome = Result<store::Result<Published>, HelperPanicked>;
+
+/// Commits `object`. What succeeded has passed the barrier, as a rule; the caller asks for itself. When the caller is dropped, the
+/// work is still done.
+pub(super) async fn commit(settings: &Arc<Settings>, object: Small) -> Outcome {
+    let answer = Rc::new(Answer::default());
+    QUEUE.with(|queue| {
+        queue.waiting.borrow_mut().push_back(Waiting { settings: settings.clone(), object, answer: answer.clone() });
+        queue.schedule();
+    });
+    poll_fn(|context| match answer.outcome.take() {
+        Some(outcome) => Poll::Ready(outcome),
+        None => {
+            *answer.waker.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// The uploads of one core that wait for a helper.
+#[derive(Default)]
+struct Queue {
+    waiting: RefCell<VecDeque<Waiting>>,
+    /// A task that empties the queue stands behind everything that is runnable now.
+    is_scheduled: Cell<bool>,
+    /// Visits under way.
+    visits: Cell<usize>,
+}
+
+struct Waiting {
+    settings: Arc<Settings>,
+    object: Small,
+    answer: Rc<Answer>,
+}
+
+#[derive(Default)]
+struct Answer {
+    outcome: Cell<Option<Outcome>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Answer {
+    fn give(&self, outcome: Outcome) {
+        self.outcome.set(Some(outcome));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Queue {
+    fn schedule(self: &Rc<Self>) {
+        if self.visits.get() < COMMIT_VISITS_MAX && !self.is_scheduled.replace(true) {
+            spawn(self.clone().empty());
+        }
+    }
+
+    /// Hands what waits to helpers, until as many of them are busy as may be. What then still waits comes together with what
+    /// comes meanwhile.
+    async fn empty(self: Rc<Self>) {
+        self.is_scheduled.set(false);
+        while self.visits.get() < COMMIT_VISITS_MAX
+            && let Some(settings) = self.waiting.borrow().front().map(|first| first.settings.clone())
+        {
+            let count = match settings.volume.commits_together() {
+                true => self.waiting.borrow().len().min(COMMIT_BATCH_MAX),
+                false => 1,
+            };
+            let batch: Vec<_> = self.waiting.borrow_mut().drain(..count).collect();
+            self.visits.update(|visits| visits + 1);
+            spawn(self.clone().visit(settings, batch));
+        }
+    }
+
+    async fn visit(self: Rc<Self>, settings: Arc<Settings>, batch: Vec<Waiting>) {
+        let (objects, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|one| (one.object, one.answer)).unzip();
+        let there = settings.clone();
+        let outcomes = blocking(move || batch::commit_each(&there.volume, objects)).await;
+        self.visits.update(|visits| visits - 1);
+        if !self.waiting.borrow().is_empty() {
+            self.schedule();
+        }
+        let Ok(outcomes) = outcomes else {
+            answers.iter().for_each(|answer| answer.give(Err(HelperPanicked)));
+            return;
+        };
+        let (published, refused): (Vec<_>, Vec<_>) = answers.into_iter().zip(outcomes).partition(|(_, outcome)| outcome.is_ok());
+        for (answer, outcome) in refused {
+            answer.give(Ok(outcome));
+        }
+        if let Some(last) = published.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).map(|one| one.ticket).max() {
+            // A failure is told to each by its own wait.
+            let _ = settings.volume.barrier().durable(last).await;
+        }
+        for (answer, outcome) in published {
+            answer.give(Ok(outcome));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Small objects, several in one visit of a helper. Each call that waits for the disk is started for all of them before the
+//! first is waited for, and a directory that several go to is opened once. What holds for one commit (`commit`) holds for
+//! each: its record before its name, no name for dirty pages, the precondition under its key's lock, a ticket of its own.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use super::commit::{self, Condition, Place, Published};
+use super::key::{self, Location};
+use super::record::Record;
+use super::stage::{self, FILE_MODE, Staged};
+use super::volume::{Sync, Volume};
+use super::{Result, StoreError};
+use crate::sys;
+use crate::sys::path::Symlinks;
+
+/// A small object, in memory.
+pub struct Small {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Everything to be remembered; size and mtime are filled in here.
+    pub record: Record,
+    /// The precondition, if there is one.
+    pub condition: Option<Condition>,
+}
+
+/// Publishes each of `objects`, in their order, or says why not.
+pub fn commit_each(volume: &Volume, objects: Vec<Small>) -> Vec<Result<Published>> {
+    let mut directories = Directories { volume, open: Vec::new() };
+    // A lone one's pages are pushed by the call that waits for them.
+    let starts_writing = objects.len() > 1 && volume.sync() == Sync::Barrier;
+    let filled: Vec<_> = objects.into_iter().map(|object| Filled::new(&mut directories, object, starts_writing)).collect();
+    filled.into_iter().map(|filled| filled.and_then(|filled| filled.publish(volume))).collect()
+}
+
+/// An object on the way: all of its file is written, but for pages that are still dirty.
+struct Filled {
+    object: Small,
+    location: Location,
+    /// The file, and the directory of its name where that was there. `None`: a record on a directory, and no file.
+    file: Option<(Staged, Option<Rc<OwnedFd>>)>,
+}
+
+impl Filled {
+    fn new(directories: &mut Directories<'_>, mut object: Small, starts_writing: bool) -> Result<Self> {
+        let volume = directories.volume;
+        if !volume.takes_changes() {
+            return Err(StoreError::VolumeFailed);
+        }
+        let location = key::locate(&object.key)?;
+        if location.is_directory_object && object.bytes.is_empty() {
+            return Ok(Self { object, location, file: None });
+        }
+        let (staged, parent) = directories.stage(&object.bucket, &location)?;
+        sys::file::write_all_at(&staged.file, &object.bytes, 0)?;
+        commit::seal(volume, &staged.file, object.bytes.len() as u64, &mut object.record)?;
+        if starts_writing {
+            sys::file::start_write_back(&staged.file)?;
+        }
+        Ok(Self { object, location, file: Some((staged, parent)) })
+    }
+
+    fn publish(self, volume: &Volume) -> Result<Published> {
+        let Self { object, location, file } = self;
+        let Small { bucket, key, record, condition, .. } = object;
+        let mut place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref(), parent: None };
+        let Some((staged, parent)) = file else { return commit::publish_directory_object(volume, &place, record) };
+        place.parent = parent;
+        commit::clean(volume, &staged.file)?;
+        commit::publish(volume, &place, &staged, &mut || Ok(()))?;
+        Ok(Published { ticket: volume.barrier().published(), record })
+    }
+}
+
+/// The directories of one batch. They are not kept beyond it: a publication into one that was removed meanwhile fails, and is
+/// tried again with a fresh one.
+struct Directories<'a> {
+    volume: &'a Volume,
+    /// By their path beneath the volume.
+    open: Vec<(Vec<u8>, Rc<OwnedFd>)>,
+}
+
+impl Directories<'_> {
+    /// A file for the object, and its directory where that is there already.
+    fn stage(&mut self, bucket: &str, location: &Location) -> Result<(Staged, Option<Rc<OwnedFd>>)> {
+        if self.volume.facts().unnamed_files
+            && !location.is_directory_object
+            && let Some(directory) = self.directory(bucket, location.parent())
+            && let Ok(file) = sys::path::open_unnamed(&*directory, b"", FILE_MODE, false, Symlinks::Deny)
+        {
+            return Ok((Staged::unnamed(file), Some(directory)));
+        }
+        Ok((stage::stage(self.volume, bucket, &location.path, None, false)?, None))
+    }
+
+    fn directory(&mut self, bucket: &str, parent: &[u8]) -> Option<Rc<OwnedFd>> {
+        let path = super::tree::path_of(bucket, parent);
+        if let Some((_, directory)) = self.open.iter().find(|(known, _)| *known == path) {
+            return Some(directory.clone());
+        }
+        let directory = Rc::new(sys::path::open_dir(&self.volume.root, &path, Symlinks::Deny).ok()?);
+        self.open.push((path, directory.clone()));
+        Some(directory)
+    }
+}
