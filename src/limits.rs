@@ -141,10 +141,10 @@ pub const SLOW_HELPERS_PER_CORE: usize = 4;
 pub const HELPERS_PER_CORE: usize = 8;
 
 /// Small uploads that one visit of a helper commits.
-pub const COMMIT_BATCH_MAX: usize = 16;
+pub const COMMIT_BATCH_MAX: usize = 32;
 /// Visits of helpers by small uploads under way at once, per core: others wait and come together. Of the helpers some stay free for
 /// everything else.
-pub const COMMIT_VISITS_MAX: usize = 4;
+pub const COMMIT_VISITS_MAX: usize = 2;
 
 /// Bytes by which each waiting MD5 is advanced before the core takes a turn: 16 lanes of them take about a third of a
 /// millisecond, one alone a fifth.

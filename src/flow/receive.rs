@@ -8,7 +8,6 @@ use super::hashing::{self, Md5Stream};
 use super::payload::{Digests, Mismatch, Payload};
 use super::slots::Slots;
 use crate::body::{BodyError, Decoder};
-use crate::digest::Md5;
 use crate::io::{BlockSlice, DirectFile};
 use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, RECEIVE_SIZE, STALL_DURATION};
 use crate::mem::{Arena, Block};
@@ -95,7 +94,8 @@ pub async fn receive_into_memory(
         }
     }
     bytes.truncate(filled);
-    let digests = payload.finish(Md5::of(&bytes)).map_err(TransferError::Mismatch)?;
+    let (bytes, md5) = hashing::md5_of(bytes).await;
+    let digests = payload.finish(md5).map_err(TransferError::Mismatch)?;
     Ok(Received { bytes, digests })
 }
 

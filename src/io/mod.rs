@@ -11,6 +11,7 @@
 mod file;
 mod helper;
 mod lease;
+mod promise;
 mod runtime;
 #[cfg(test)]
 pub mod sim;
@@ -21,5 +22,6 @@ pub use helper::{HelperPanicked, Helpers};
 pub use lease::BlockSlice;
 #[cfg(test)]
 pub use runtime::run_alone;
+pub use promise::Promise;
 pub use runtime::{JoinHandle, blocking, blocking_slow, run_core, sleep, spawn, take_slow_helpers, turn, within};
 pub use socket::{Listener, Shutdown, Socket};

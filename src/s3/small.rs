@@ -3,17 +3,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 
 use super::service::Settings;
-use crate::io::{HelperPanicked, blocking, spawn};
+use crate::io::{HelperPanicked, Promise, blocking, spawn};
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_VISITS_MAX};
+use crate::store;
 use crate::store::batch::{self, Small};
 use crate::store::commit::Published;
-use crate::store::{self};
 
 thread_local! {
     static QUEUE: Rc<Queue> = Rc::default();
@@ -25,19 +23,12 @@ type Outcome = Result<store::Result<Published>, HelperPanicked>;
 /// Commits `object`. What succeeded has passed the barrier, as a rule; the caller asks for itself. When the caller is dropped, the
 /// work is still done.
 pub(super) async fn commit(settings: &Arc<Settings>, object: Small) -> Outcome {
-    let answer = Rc::new(Answer::default());
+    let answer = Rc::new(Promise::default());
     QUEUE.with(|queue| {
         queue.waiting.borrow_mut().push_back(Waiting { settings: settings.clone(), object, answer: answer.clone() });
         queue.schedule();
     });
-    poll_fn(|context| match answer.outcome.take() {
-        Some(outcome) => Poll::Ready(outcome),
-        None => {
-            *answer.waker.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
-        }
-    })
-    .await
+    answer.kept().await
 }
 
 /// The uploads of one core that wait for a helper.
@@ -53,22 +44,7 @@ struct Queue {
 struct Waiting {
     settings: Arc<Settings>,
     object: Small,
-    answer: Rc<Answer>,
-}
-
-#[derive(Default)]
-struct Answer {
-    outcome: Cell<Option<Outcome>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Answer {
-    fn give(&self, outcome: Outcome) {
-        self.outcome.set(Some(outcome));
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
+    answer: Rc<Promise<Outcome>>,
 }
 
 impl Queue {
@@ -82,14 +58,11 @@ impl Queue {
     /// comes meanwhile.
     async fn empty(self: Rc<Self>) {
         self.is_scheduled.set(false);
-        while self.visits.get() < COMMIT_VISITS_MAX
-            && let Some(settings) = self.waiting.borrow().front().map(|first| first.settings.clone())
-        {
-            let count = match settings.volume.commits_together() {
-                true => self.waiting.borrow().len().min(COMMIT_BATCH_MAX),
-                false => 1,
-            };
-            let batch: Vec<_> = self.waiting.borrow_mut().drain(..count).collect();
+        while self.visits.get() < COMMIT_VISITS_MAX {
+            let mut waiting = self.waiting.borrow_mut();
+            let Some(settings) = waiting.front().map(|first| first.settings.clone()) else { return };
+            let count = if settings.volume.commits_together() { waiting.len().min(COMMIT_BATCH_MAX) } else { 1 };
+            let batch: Vec<_> = waiting.drain(..count).collect();
             self.visits.update(|visits| visits + 1);
             spawn(self.clone().visit(settings, batch));
         }
@@ -104,19 +77,19 @@ impl Queue {
             self.schedule();
         }
         let Ok(outcomes) = outcomes else {
-            answers.iter().for_each(|answer| answer.give(Err(HelperPanicked)));
+            answers.iter().for_each(|answer| answer.keep(Err(HelperPanicked)));
             return;
         };
         let (published, refused): (Vec<_>, Vec<_>) = answers.into_iter().zip(outcomes).partition(|(_, outcome)| outcome.is_ok());
         for (answer, outcome) in refused {
-            answer.give(Ok(outcome));
+            answer.keep(Ok(outcome));
         }
         if let Some(last) = published.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).map(|one| one.ticket).max() {
             // A failure is told to each by its own wait.
             let _ = settings.volume.barrier().durable(last).await;
         }
         for (answer, outcome) in published {
-            answer.give(Ok(outcome));
+            answer.keep(Ok(outcome));
         }
     }
 }

@@ -107,3 +107,77 @@ impl Directories<'_> {
         Some(directory)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::store::{bucket, object};
+
+    fn small(key: &str, bytes: &[u8]) -> Small {
+        let record = Record::new(0, 0, [0; 16]);
+        Small { bucket: "bucket".to_owned(), key: key.as_bytes().to_vec(), bytes: bytes.to_vec(), record, condition: None }
+    }
+
+    fn if_condition(key: &str, bytes: &[u8], condition: Condition) -> Small {
+        Small { condition: Some(condition), ..small(key, bytes) }
+    }
+
+    fn fixture() -> (tempfile::TempDir, Volume) {
+        let top = tempfile::tempdir().unwrap();
+        let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
+        bucket::create(&volume, "bucket").unwrap();
+        (top, volume)
+    }
+
+    /// Each outcome is that of its own object, as if it had come alone, in the order given.
+    #[test]
+    fn each_is_published_or_refused_by_itself() {
+        let (top, volume) = fixture();
+        let at = |key: &str| std::fs::read(top.path().join("bucket").join(key)).ok();
+        let outcomes = commit_each(
+            &volume,
+            vec![
+                small("a", b"first"),
+                small("new/deep/b", b"in directories to be made"),
+                if_condition("a", b"second", Box::new(|now| now.is_none())),
+                small("new/deep/c", b""),
+                if_condition("a", b"third", Box::new(|now| now.is_some_and(|state| state.stat.size == 5))),
+                Small { bucket: "none".to_owned(), ..small("a", b"nowhere") },
+                small("new/", b""),
+                small("new", b"beside its directory"),
+            ],
+        );
+        let errors: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().copied()).collect();
+        let (failed, nowhere) = (Some(StoreError::PreconditionFailed), Some(StoreError::NoBucket));
+        assert_eq!(errors, [None, None, failed, None, None, nowhere, None, None]);
+        let tickets: Vec<_> = outcomes.iter().flatten().map(|published| published.ticket).collect();
+        assert!(tickets.is_sorted() && tickets.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(at("a").unwrap(), b"third");
+        assert_eq!(at("new/deep/b").unwrap(), b"in directories to be made");
+        assert_eq!(at("new/deep/c").unwrap(), b"");
+        assert_eq!(at("new/.sluice%o").unwrap(), b"beside its directory");
+        assert!(object::open(&volume, "bucket", b"new/").is_ok());
+        let published = outcomes[4].as_ref().unwrap();
+        let state = object::open(&volume, "bucket", b"a").unwrap().state;
+        assert_eq!((published.record.size, published.record.mtime_ns), (state.stat.size, state.stat.mtime_ns));
+        assert_eq!(std::fs::read_dir(top.path().join(".sluice/staging")).unwrap().count(), 0);
+    }
+
+    /// A DELETE may prune the directory after the batch has opened it.
+    #[test]
+    fn a_directory_that_vanishes_is_made_again() {
+        let (top, volume) = fixture();
+        let directory = top.path().join("bucket/dir");
+        std::fs::create_dir(&directory).unwrap();
+        let removed = directory.clone();
+        let vanish: Condition = Box::new(move |_| {
+            let _ = std::fs::remove_dir(&removed);
+            true
+        });
+        let outcomes = commit_each(&volume, vec![if_condition("dir/a", b"a", vanish), small("dir/b", b"b")]);
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!(std::fs::read(directory.join("a")).unwrap(), b"a");
+        assert_eq!(std::fs::read(directory.join("b")).unwrap(), b"b");
+    }
+}
