@@ -9,7 +9,7 @@ use super::commit::{self, Condition, Place, Published};
 use super::key::{self, Location};
 use super::record::Record;
 use super::stage::{self, FILE_MODE, Staged};
-use super::volume::{Sync, Volume};
+use super::volume::Volume;
 use super::{Result, StoreError};
 use crate::sys;
 use crate::sys::path::Symlinks;
@@ -32,7 +32,7 @@ pub struct Small {
 pub fn commit_each(volume: &Volume, objects: Vec<Small>) -> Vec<Result<Published>> {
     let mut directories = Directories { volume, open: Vec::new() };
     // A lone one's pages are pushed by the call that waits for them.
-    let starts_writing = objects.len() > 1 && volume.sync() == Sync::Barrier;
+    let starts_writing = objects.len() > 1;
     let filled: Vec<_> = objects.into_iter().map(|object| Filled::new(&mut directories, object, starts_writing)).collect();
     filled.into_iter().map(|filled| filled.and_then(|filled| filled.publish(volume))).collect()
 }
@@ -59,7 +59,7 @@ impl Filled {
         sys::file::write_all_at(&staged.file, &object.bytes, 0)?;
         commit::seal(volume, &staged.file, object.bytes.len() as u64, &mut object.record)?;
         if starts_writing {
-            sys::file::start_write_back(&staged.file)?;
+            commit::start_cleaning(volume, &staged.file)?;
         }
         Ok(Self { object, location, file: Some((staged, parent)) })
     }

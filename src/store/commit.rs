@@ -118,6 +118,18 @@ fn finish_data(volume: &Volume, staged: &Staged, size: u64, tail: Option<(u64, V
     clean(volume, &staged.file)
 }
 
+/// Begins what `clean` waits for.
+pub(super) fn start_cleaning(volume: &Volume, file: &OwnedFd) -> Result<()> {
+    #[cfg(feature = "seams")]
+    if super::seams::mutant() == super::seams::Mutant::Dirty {
+        return Ok(());
+    }
+    match volume.sync() {
+        Sync::Barrier => Ok(sys::file::start_write_back(file)?),
+        Sync::Each | Sync::Never => Ok(()),
+    }
+}
+
 /// Waits until no page of a file is dirty, where its name needs that.
 pub(super) fn clean(volume: &Volume, file: &OwnedFd) -> Result<()> {
     #[cfg(feature = "seams")]
