@@ -20,8 +20,8 @@ mod socket;
 pub use file::DirectFile;
 pub use helper::{HelperPanicked, Helpers};
 pub use lease::BlockSlice;
+pub use promise::Promise;
 #[cfg(test)]
 pub use runtime::run_alone;
-pub use promise::Promise;
 pub use runtime::{JoinHandle, blocking, blocking_slow, run_core, sleep, spawn, take_slow_helpers, turn, within};
 pub use socket::{Listener, Shutdown, Socket};
