@@ -24,6 +24,7 @@ pub mod store;
 // floor 4
 pub mod s3;
 // floor 5
+pub mod bench;
 pub mod top;
 pub mod tune;
 // floor 6

@@ -255,7 +255,48 @@ pub const CONFIG_FILE_SIZE_MAX: u64 = 1024 * 1024;
 /// Bytes of a file that holds one key.
 pub const KEY_FILE_SIZE_MAX: u64 = 4 * 1024;
 
+/// Connections of `sluice bench`.
+pub const BENCH_CONNECTIONS_MAX: usize = 64 * 1024;
+/// Threads of `sluice bench`.
+pub const BENCH_THREADS_MAX: usize = 256;
+/// Requests a second that `sluice bench --rate` may be asked for.
+pub const BENCH_RATE_MAX: u64 = 100_000_000;
+/// Objects that one run of `sluice bench` prepares, or finds and remembers.
+pub const BENCH_OBJECTS_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of a file with keys.
+pub const BENCH_KEY_FILE_SIZE_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of signed requests that one thread keeps for replay; those beyond are signed for each sending.
+pub const BENCH_REQUESTS_SIZE_MAX: usize = 256 * 1024 * 1024;
+/// How long a signed request is replayed: well inside the 15 minutes that a server allows a clock to differ.
+pub const BENCH_SIGNATURE_LIFE: Duration = Duration::from_secs(8 * 60);
+/// Bytes of the random payload that uploads send; larger objects repeat it.
+pub const BENCH_PAYLOAD_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one chunk of a signed streaming upload: as warp and minio-go send them.
+pub const BENCH_CHUNK_SIZE: usize = 64 * 1024;
+/// Bytes received at once into memory: heads, small bodies, listings.
+pub const BENCH_RECEIVE_SIZE: usize = 64 * 1024;
+/// Bytes of a body that are thrown away by one call.
+pub const BENCH_DISCARD_SIZE: usize = 4 * 1024 * 1024;
+/// Bytes of an error document that are kept to find its code.
+pub const BENCH_ERROR_BODY_SIZE_MAX: usize = 4 * 1024;
+/// Bytes of one answer to the bench's own questions: a page of a listing.
+pub const BENCH_ANSWER_SIZE_MAX: usize = 16 * 1024 * 1024;
+/// Slices handed to one send: the kernel's `IOV_MAX` is 1,024.
+pub const BENCH_SLICES_MAX: usize = 64;
+/// Kinds of errors that one run tells apart.
+pub const BENCH_ERROR_KINDS_MAX: usize = 64;
+/// Connections that may fail to open in a row, over this time, before the server counts as gone.
+pub const BENCH_GONE_AFTER: Duration = Duration::from_secs(3);
+/// How long a connection that could not be opened waits for its next attempt.
+pub const BENCH_REOPEN_PAUSE: Duration = Duration::from_millis(50);
+/// How often a thread of the bench looks for requests whose time is up, and whether it should stop.
+pub const BENCH_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
 const _: () = {
+    assert!(BENCH_SIGNATURE_LIFE.as_secs() < CLOCK_SKEW_MAX_S);
+    assert!(BENCH_PAYLOAD_SIZE_MAX.is_multiple_of(BENCH_CHUNK_SIZE));
+    assert!(BENCH_SLICES_MAX <= 1024);
+    assert!(BENCH_ERROR_BODY_SIZE_MAX < BENCH_RECEIVE_SIZE);
     assert!(RECEIVE_SIZE >= HEAD_SIZE_MAX);
     assert!(METRIC_OPERATIONS_MAX <= 256);
     assert!(HEAD_TIMEOUT_DEFAULT_S < TIMEOUT_MAX_S && TOTAL_TIMEOUT_DEFAULT_S <= TIMEOUT_MAX_S);

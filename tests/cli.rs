@@ -141,8 +141,28 @@ fn help_mentions_every_option_and_the_keys() {
 }
 
 #[test]
+fn help_of_bench_mentions_what_it_can_do() {
+    let (code, stdout, _) = finish(&mut sluice(&["bench", "--help"]));
+    assert_eq!(code, 0);
+    let options =
+        ["endpoint", "bucket", "access-key", "secret-key", "region", "insecure", "ca-file", "size", "objects", "prefix"]
+            .into_iter()
+            .chain(["folders", "key-file", "list-existing", "payload", "range", "verify", "max-keys", "connections", "threads"])
+            .chain(["cores", "rate", "duration", "warmup", "timeout", "keep", "server-pid", "json"]);
+    for option in options {
+        assert!(stdout.contains(&format!("--{option}")), "--{option}");
+    }
+    for word in ["get, put, head, list, delete, mixed", "AWS_ACCESS_KEY_ID", "SLUICE_ROOT_ACCESS_KEY", "Ctrl-C", "Exit codes"] {
+        assert!(stdout.contains(word), "{word}");
+    }
+}
+
+#[test]
 fn wrong_command_lines_are_2() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 10] = [
+        &["bench"],
+        &["bench", "get", "--insecure", "--ca-file", "x"],
+        &["bench", "get", "--cores", "auto"],
         &["serve", "/tmp", "--no-such-flag"],
         &["no-such-verb"],
         &["serve", "/tmp", "--region", "a", "--region", "b"],

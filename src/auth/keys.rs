@@ -23,7 +23,7 @@ pub(super) struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>, "Calculate signature".
-    fn derive(secret: &Secret, date: &[u8], region: &[u8]) -> Self {
+    pub(super) fn derive(secret: &Secret, date: &[u8], region: &[u8]) -> Self {
         let mut seed = zeroize::Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
         seed.extend_from_slice(b"AWS4");
         seed.extend_from_slice(secret.expose().as_bytes());

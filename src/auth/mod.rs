@@ -19,6 +19,7 @@ mod claim;
 mod error;
 mod keys;
 mod query;
+mod signer;
 mod version_2;
 
 #[cfg(test)]
@@ -41,8 +42,9 @@ use crate::base::principal::{ANONYMOUS, Principal, PrincipalKind};
 use crate::base::secret::Secret;
 use crate::base::time::Timestamp;
 
-pub use self::chunk::{ChunkVerifier, SignatureMismatch};
+pub use self::chunk::{ChunkSigner, ChunkVerifier, SignatureMismatch};
 pub use self::error::{AuthError, CredentialFault, HeaderFault, Mismatch, QueryFault};
+pub use self::signer::{Signed, Signer};
 pub use self::version_2::SIGNED_PARAMETERS;
 
 /// What of a request is signed, as it came over the wire.
@@ -328,7 +330,11 @@ fn string_to_sign<'a>(claim: &'a Claim, digest: &'a [u8; 64]) -> impl Iterator<I
 }
 
 fn scope_of<'a>(claim: &Claim<'a>) -> [&'a [u8]; 7] {
-    let (date, region) = (claim.credential.date.as_bytes(), claim.credential.region.as_bytes());
+    scope(claim.credential.date.as_bytes(), claim.credential.region.as_bytes())
+}
+
+/// `20130524/us-east-1/s3/aws4_request`, in its parts.
+fn scope<'a>(date: &'a [u8], region: &'a [u8]) -> [&'a [u8]; 7] {
     [date, b"/", region, b"/", SERVICE.as_bytes(), b"/", TERMINATOR.as_bytes()]
 }
 

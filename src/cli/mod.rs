@@ -3,6 +3,7 @@
 //! May import every room below, and `server`, which it starts. Holds no logic of its own: an option is understood in `config`, a
 //! reason to stop has its exit code in `server`.
 
+mod bench;
 mod key;
 mod serve;
 mod top;
@@ -30,6 +31,7 @@ struct Arguments {
 enum Verb {
     // Boxed: it has an option for every setting.
     Serve(Box<serve::Arguments>),
+    Bench(Box<bench::Arguments>),
     Key(key::Arguments),
     Top(top::Arguments),
     Tune(tune::Arguments),
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
     let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     match parsed {
         Ok(Arguments { command: Verb::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Arguments { command: Verb::Bench(arguments) }) => bench::run(*arguments),
         Ok(Arguments { command: Verb::Key(arguments) }) => key::run(&arguments),
         Ok(Arguments { command: Verb::Top(arguments) }) => top::run(&arguments),
         Ok(Arguments { command: Verb::Tune(arguments) }) => tune::run(&arguments),

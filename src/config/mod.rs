@@ -7,7 +7,7 @@
 
 mod options;
 mod resolve;
-mod values;
+pub mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

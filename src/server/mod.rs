@@ -20,12 +20,12 @@ pub use banner::{DirectIo, Facts};
 pub use boot::{Boot, Privileges};
 pub use fatal::{DirectoryProblem, EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE, Fatal, IoUringProblem, ListenProblem, RootKeysProblem};
 pub use root_keys::{RootKeys, RootOrigin};
+pub use signals::Signals;
 
 use crate::config::{Config, ConfigError};
 use crate::metrics::export::Exporter;
 use cores::Cores;
 use log::Log;
-use signals::Signals;
 
 /// What the control thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
