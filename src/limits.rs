@@ -176,6 +176,13 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// An object up to this size is received into memory and written buffered, and read with one `pread` into the answer's buffer.
 pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 
+/// How long a core remembers an object that it opened: longer gains nothing, and this long a removed one keeps its space.
+pub const RECENT_DURATION: Duration = Duration::from_secs(1);
+/// Objects that one core remembers. Each small one holds a descriptor.
+pub const RECENT_OBJECTS_MAX: usize = 2048;
+/// Bytes of all files that one core keeps open for that.
+pub const RECENT_SIZE_MAX: u64 = 64 * 1024 * 1024;
+
 /// How far a client's clock may be from ours: 15 minutes, as S3 (`RequestTimeTooSkewed`).
 pub const CLOCK_SKEW_MAX_S: u64 = 15 * 60;
 /// The longest life of a pre-signed URL: 7 days.

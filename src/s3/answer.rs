@@ -62,7 +62,16 @@ impl Answer {
 
     /// The bytes on the wire: head, and body unless it is an answer to HEAD.
     pub(super) fn render(&self, core: &Core, request_id: &str, keep: bool, head_only: bool) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256 + self.headers.len() + self.body.len());
+        let mut out = self.render_head(core, request_id, keep, self.body.len());
+        if !head_only && self.status != 204 && self.status != 304 {
+            out.extend_from_slice(&self.body);
+        }
+        out
+    }
+
+    /// The head on the wire, with room for `room` bytes behind it.
+    pub(super) fn render_head(&self, core: &Core, request_id: &str, keep: bool, room: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256 + self.headers.len() + room);
         core.write_head(&mut out, self.status, request_id, keep);
         out.extend_from_slice(&self.headers);
         // RFC 9110 section 8.6: none with 204; 304 speaks of a representation that is not sent.
@@ -70,9 +79,6 @@ impl Answer {
             http::write_header_number(&mut out, "Content-Length", self.length.unwrap_or(self.body.len() as u64));
         }
         http::end_head(&mut out);
-        if !head_only && self.status != 204 && self.status != 304 {
-            out.extend_from_slice(&self.body);
-        }
         out
     }
 }

@@ -16,6 +16,7 @@ use crate::limits::SMALL_OBJECT_SIZE_MAX;
 use crate::metrics::record::{self, Opened, ReadFrom};
 use crate::net::{After, Exchange};
 use crate::store::object::{self, Object, State};
+use crate::store::recent::RecentObject;
 use crate::sys;
 
 /// What of an object is sent.
@@ -29,24 +30,92 @@ struct Part {
 
 /// `GET /bucket/key`.
 pub(super) async fn get_object(exchange: &mut Exchange, context: &Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
+    context.check_version()?;
+    if let Some(rendered) = from_memory(context, |recent| get_recent(exchange, context, recent, request_id)) {
+        return send_small(exchange, rendered?).await;
+    }
+    let opened_ns = sys::clock::realtime_ns();
     let object = find(context).await?;
     let (mut answer, part) = describe(context, &object.state)?;
-    if part.length == 0 {
-        return Ok(answer.into());
+    if part.length > SMALL_OBJECT_SIZE_MAX as u64 {
+        // Boxed: the small ones, which are most, do without its state.
+        return Box::pin(send_large(exchange, context, object, answer, &part, request_id)).await;
     }
-    if part.length <= SMALL_OBJECT_SIZE_MAX as u64 {
+    if part.length > 0 {
         answer.body = read_small(&object, &part).await?;
-        return Ok(answer.into());
     }
-    // Boxed: the small ones, which are most, do without its state.
-    Box::pin(send_large(exchange, context, object, answer, &part, request_id)).await
+    context.core.remember(context.bucket(), context.key(), object, opened_ns);
+    Ok(answer.into())
 }
 
 /// `HEAD /bucket/key`.
 pub(super) async fn head_object(context: &Context<'_>) -> Result<Reply, S3Error> {
+    context.check_version()?;
+    if let Some(answer) = from_memory(context, |recent| Some(describe(context, &recent.state))) {
+        return answer.map(|(answer, _)| answer.into());
+    }
+    let opened_ns = sys::clock::realtime_ns();
     let object = find(context).await?;
     let (answer, _) = describe(context, &object.state)?;
+    context.core.remember(context.bucket(), context.key(), object, opened_ns);
     Ok(answer.into())
+}
+
+/// What `answer` makes of the object as this core saw it a moment ago, if it is still the same afterwards. `answer` does not wait:
+/// what it read was then true until now.
+fn from_memory<T>(
+    context: &Context<'_>,
+    answer: impl FnOnce(&RecentObject) -> Option<Result<T, S3Error>>,
+) -> Option<Result<T, S3Error>> {
+    let core = context.core;
+    let recent = core.recent.borrow_mut().find(context.bucket(), context.key().as_bytes())?;
+    let answered = answer(&recent);
+    if recent.is_current(core.volume()) {
+        record::opened(Opened::Remembered);
+        return answered;
+    }
+    core.recent.borrow_mut().forget_object(&recent);
+    None
+}
+
+/// A whole answer, ready to be sent.
+struct Rendered {
+    bytes: Vec<u8>,
+    keep: bool,
+    status: u16,
+}
+
+/// A small object's answer, its bytes read from the page cache to where they are sent from. `None`: they are not there, or
+/// the request is no ordinary one.
+fn get_recent(
+    exchange: &Exchange,
+    context: &Context<'_>,
+    recent: &RecentObject,
+    request_id: &str,
+) -> Option<Result<Rendered, S3Error>> {
+    let file = recent.file.as_ref().filter(|_| context.request.framing() == http::Framing::None)?;
+    let (answer, part) = match describe(context, &recent.state) {
+        Ok(described) => described,
+        Err(error) => return Some(Err(error)),
+    };
+    let keep = context.request.keep_alive() && !exchange.drains();
+    let length = part.length as usize;
+    let mut bytes = answer.render_head(context.core, request_id, keep, length);
+    if length > 0 && !sys::file::append_cached_at(file, &mut bytes, length, part.start).unwrap_or(false) {
+        return None;
+    }
+    record::read(ReadFrom::PageCache, length);
+    Some(Ok(Rendered { bytes, keep, status: answer.status }))
+}
+
+async fn send_small(exchange: &mut Exchange, rendered: Rendered) -> Result<Reply, S3Error> {
+    let Rendered { bytes, keep, status } = rendered;
+    let after = match exchange.send(&bytes, false).await {
+        Ok(()) if keep => After::Keep,
+        Ok(()) => After::Close,
+        Err(_) => After::Abort,
+    };
+    Ok(Reply::Sent(Exchanged { after, status, error: None }))
 }
 
 /// Opens the object: at once when everything about it is in memory, else on a helper.

@@ -2,8 +2,10 @@
 //! connection. Authentication and policy are decided here, once, for all verbs.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -17,11 +19,15 @@ use crate::auth::{self, RootCredentials, Verifier};
 use crate::base::time::Timestamp;
 use crate::config::ReadMode;
 use crate::http::{self, DateCache, HeadError, Request};
+use crate::io::sleep;
+use crate::limits::RECENT_DURATION;
 use crate::mem::Arena;
 use crate::metrics::record::ErrorClass;
 use crate::net::{After, Arrival, Exchange, ReceivedHead};
 use crate::policy::{self, Decision, Question};
 use crate::store::Volume;
+use crate::store::object::Object;
+use crate::store::recent::RecentObjects;
 
 /// What all cores share.
 pub struct Settings {
@@ -61,6 +67,7 @@ pub struct Core {
     pub arena: Arena,
     verifier: RefCell<Verifier>,
     date: RefCell<DateCache>,
+    pub(super) recent: RefCell<RecentObjects>,
     /// Random at start and counted up: request ids are unique without asking the kernel for each.
     next_request_id: Cell<u64>,
 }
@@ -76,8 +83,21 @@ pub(super) struct Exchanged {
 impl Core {
     /// The state of a core. `seed` is random.
     pub fn new(settings: Arc<Settings>, arena: Arena, seed: u64) -> Self {
-        let (verifier, date) = (RefCell::default(), RefCell::new(DateCache::new()));
-        Self { settings, arena, verifier, date, next_request_id: Cell::new(seed) }
+        let (verifier, date, recent) = (RefCell::default(), RefCell::new(DateCache::new()), RefCell::default());
+        Self { settings, arena, verifier, date, recent, next_request_id: Cell::new(seed) }
+    }
+
+    /// Closes what was opened too long ago, for as long as the core runs.
+    pub async fn forget_recent(self: Rc<Self>) {
+        loop {
+            sleep(RECENT_DURATION).await;
+            self.recent.borrow_mut().forget_old(Instant::now());
+        }
+    }
+
+    /// Remembers an object that was opened no earlier than `opened_ns`.
+    pub(super) fn remember(&self, bucket: &str, key: &str, object: Object, opened_ns: i64) {
+        self.recent.borrow_mut().remember(self.volume(), bucket, key.as_bytes(), object, opened_ns);
     }
 
     /// The volume.

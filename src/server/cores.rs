@@ -225,6 +225,7 @@ fn run_core(start: Start, life: CoreLife, ready: &Ready) {
 async fn serve(start: Start, arena: Arena, ready: &Ready) {
     let Start { cpu, config, settings, stop, listeners, seed, tls, timeouts, .. } = start;
     let core = Rc::new(Core::new(settings, arena, seed));
+    io::spawn(core.clone().forget_recent());
     let service = Rc::new(async move |exchange: &mut net::Exchange| s3::serve_exchange(&core, exchange).await);
     let watchers = Watchers::default();
     let mut sockets = Vec::new();

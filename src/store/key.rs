@@ -203,13 +203,18 @@ pub fn decode_name(name: &[u8]) -> Entry<'_> {
 /// The path of components joined with `/`, as a key or its part before the last slash: not checked as a key.
 pub fn path_of(components: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(components.len() + 16);
+    write_path(&mut path, components);
+    path
+}
+
+/// Appends what `path_of` gives.
+pub fn write_path(path: &mut Vec<u8>, components: &[u8]) {
     for (index, component) in components.split(|&byte| byte == b'/').enumerate() {
         if index > 0 {
             path.push(b'/');
         }
-        push_names(&mut path, component);
+        push_names(path, component);
     }
-    path
 }
 
 /// Appends the name of one component, or the several of its long form joined with `/`.

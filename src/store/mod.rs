@@ -22,6 +22,7 @@ pub mod list;
 pub mod locks;
 pub mod multipart;
 pub mod object;
+pub mod recent;
 pub mod record;
 #[cfg(feature = "seams")]
 pub mod seams;

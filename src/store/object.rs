@@ -19,6 +19,8 @@ pub struct Object {
     pub file: OwnedFd,
     /// What the object is.
     pub state: State,
+    /// The file lies at the key's own path, as nearly all do: not inside a directory of that name.
+    pub is_at_key: bool,
 }
 
 /// What an object is at one instant.
@@ -76,7 +78,7 @@ fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<
     let file = open_file(volume, &path, way)?;
     let stat = sys::stat::of(&file)?;
     match stat.kind {
-        FileKind::Regular => describe(volume, file, stat),
+        FileKind::Regular => describe(volume, file, stat, true),
         // `a` beside `a/b`: the object lives inside.
         FileKind::Directory => {
             let inside = open_file(volume, &[&path, &b"/"[..], key::OBJECT_OF_DIRECTORY].concat(), way)?;
@@ -84,7 +86,7 @@ fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<
             if stat.kind != FileKind::Regular {
                 return Err(StoreError::NoObject);
             }
-            describe(volume, inside, stat)
+            describe(volume, inside, stat, false)
         }
         FileKind::Symlink | FileKind::Other => Err(StoreError::NoObject),
     }
@@ -96,7 +98,7 @@ fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Objec
         Ok(body) => {
             let stat = sys::stat::of(&body)?;
             if stat.kind == FileKind::Regular {
-                return describe(volume, body, stat);
+                return describe(volume, body, stat, false);
             }
         }
         Err(StoreError::NoObject) => {}
@@ -110,7 +112,7 @@ fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Objec
     let Some(summary) = read_summary(&directory)? else { return Err(StoreError::NoObject) };
     let record = read_record(volume, &directory, &summary)?;
     // The record of a directory is not bound to its mtime, which every file made inside changes.
-    Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0 } })
+    Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0 }, is_at_key: false })
 }
 
 fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
@@ -127,9 +129,9 @@ fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
     })
 }
 
-fn describe(volume: &Volume, file: OwnedFd, stat: FileStat) -> Result<Object> {
+fn describe(volume: &Volume, file: OwnedFd, stat: FileStat, is_at_key: bool) -> Result<Object> {
     let state = state_of(volume, &file, stat)?;
-    Ok(Object { file, state })
+    Ok(Object { file, state, is_at_key })
 }
 
 /// What the object in `file` is, with its record if that is still true.

@@ -33,6 +33,27 @@ pub fn read_cached_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result
     }
 }
 
+/// Appends `count` bytes from `offset`, if the page cache has them all (RWF_NOWAIT): into memory that was not written before, which
+/// `read_cached_at` cannot do. Otherwise `out` is as it was.
+pub fn append_cached_at(file: impl AsFd, out: &mut Vec<u8>, count: usize, offset: u64) -> Result<bool> {
+    let Ok(position) = libc::off_t::try_from(offset) else { return Err(Errno::INVAL) };
+    out.reserve(count);
+    let length = out.len();
+    let spare = &mut out.spare_capacity_mut()[..count];
+    let vector = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: count };
+    // SAFETY: one vector of `count` bytes that are ours and that nobody else refers to during the call.
+    let answer = unsafe { libc::preadv2(file.as_fd().as_raw_fd(), &raw const vector, 1, position, libc::RWF_NOWAIT) };
+    match super::check(answer as libc::c_long) {
+        Ok(read) if read as usize == count => {
+            // SAFETY: the capacity was reserved, and the kernel has just written these `count` bytes.
+            unsafe { out.set_len(length + count) };
+            Ok(true)
+        }
+        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Writes all bytes; a write that takes none is EIO.
 pub fn write_all_at(file: impl AsFd, bytes: &[u8], offset: u64) -> Result<()> {
     let mut written = 0;

@@ -47,6 +47,8 @@ labels! {
 labels! {
     /// How an object was opened.
     Opened {
+        /// Not at all: this core opened it a moment ago, and it is still the same.
+        Remembered = "remembered",
         /// At once: its directory and inode were cached.
         Cached = "cached",
         /// By a helper, which may have waited for the disk.

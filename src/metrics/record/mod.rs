@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(one.operations[3].whole.sum(), Duration::from_micros(40));
         assert_eq!(one.operations[3].errors[ErrorClass::NotFound as usize].get(), 1);
         assert_eq!(one.operations.iter().map(|operation| operation.whole.count()).sum::<u64>(), 2);
-        assert_eq!(one.opens.each_ref().map(Counter::get), [0, 1]);
+        assert_eq!(one.opens.each_ref().map(Counter::get), [0, 0, 1]);
         assert_eq!(one.bytes_read[ReadFrom::Disk as usize].get(), 4096);
         assert_eq!(one.connections_open.get(), 1);
     }

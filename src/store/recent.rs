@@ -1,0 +1,132 @@
+//! Objects that a core opened a moment ago: state, record, and for small ones the descriptor. The next request for one then
+//! costs a look at its name instead of an open, a stat, a read of the record and a close.
+//!
+//! **Nothing here is believed as it stands.** The caller takes what it needs, and then asks `is_current`, which looks the name up
+//! anew: the entry was true if the name still leads to the same inode with the same size, mtime and ctime. Bytes that were read
+//! before that look are then the object's. Only what is older than `TIMESTAMP_GRAIN_NS` is remembered: a younger file could be
+//! changed once more without its times showing it.
+//!
+//! The look is by plain lookup, not by `openat2`: for the time that an entry lives (`RECENT_DURATION`) a symbolic link in the
+//! place of a directory on the way is not noticed if it leads to that very inode, unchanged. An open descriptor keeps a removed
+//! file's space: hence small objects only, for that time only, and `RECENT_SIZE_MAX` of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::key;
+use super::object::{Object, State};
+use super::volume::Volume;
+use crate::limits::{RECENT_DURATION, RECENT_OBJECTS_MAX, RECENT_SIZE_MAX, SMALL_OBJECT_SIZE_MAX, TIMESTAMP_GRAIN_NS};
+use crate::sys;
+
+/// The objects that one core opened a moment ago.
+#[derive(Default)]
+pub struct RecentObjects {
+    objects: HashMap<Rc<[u8]>, Recent>,
+    /// In the order of their opening, which is that of their end. One that was opened again has an older place here too.
+    order: VecDeque<(Instant, Rc<[u8]>)>,
+    /// Bytes of the files that are kept open.
+    size: u64,
+    /// The path being looked up, beneath the served directory.
+    path: Vec<u8>,
+}
+
+struct Recent {
+    opened_at: Instant,
+    object: Rc<RecentObject>,
+}
+
+/// What is remembered of an object.
+pub struct RecentObject {
+    /// What it was.
+    pub state: State,
+    /// Its file, if it is small.
+    pub file: Option<OwnedFd>,
+    path: Rc<[u8]>,
+}
+
+impl RecentObject {
+    /// Whether the object is what it was, as of now.
+    pub fn is_current(&self, volume: &Volume) -> bool {
+        let stat = &self.state.stat;
+        sys::stat::at(&volume.root, &self.path).is_ok_and(|now| {
+            now.inode == stat.inode
+                && now.ctime_ns == stat.ctime_ns
+                && now.mtime_ns == stat.mtime_ns
+                && now.size == stat.size
+                && now.device == stat.device
+        })
+    }
+}
+
+impl RecentObjects {
+    /// The object of `key` as it was a moment ago.
+    pub fn find(&mut self, bucket: &str, key: &[u8]) -> Option<Rc<RecentObject>> {
+        if self.objects.is_empty() {
+            return None;
+        }
+        self.path.clear();
+        write_path(&mut self.path, bucket, key);
+        let recent = self.objects.get(self.path.as_slice())?;
+        (recent.opened_at.elapsed() < RECENT_DURATION).then(|| recent.object.clone())
+    }
+
+    /// Remembers an object that was opened no earlier than `opened_ns` (of the clock of file times), if it is worth that.
+    pub fn remember(&mut self, volume: &Volume, bucket: &str, key: &[u8], object: Object, opened_ns: i64) {
+        let now = Instant::now();
+        self.forget_old(now);
+        let stat = &object.state.stat;
+        let is_settled = stat.mtime_ns.max(stat.ctime_ns) < opened_ns - TIMESTAMP_GRAIN_NS;
+        if !is_settled || !object.is_at_key || volume.facts().is_remote || self.objects.len() >= RECENT_OBJECTS_MAX {
+            return;
+        }
+        let mut path = Vec::with_capacity(bucket.len() + 1 + key.len());
+        write_path(&mut path, bucket, key);
+        let path: Rc<[u8]> = path.into();
+        self.forget(&path);
+        let Object { file, state, .. } = object;
+        let is_small = state.size <= SMALL_OBJECT_SIZE_MAX as u64 && self.size + state.size <= RECENT_SIZE_MAX;
+        if is_small {
+            self.size += state.size;
+        }
+        let object = RecentObject { state, file: is_small.then_some(file), path: path.clone() };
+        self.order.push_back((now, path.clone()));
+        self.objects.insert(path, Recent { opened_at: now, object: Rc::new(object) });
+    }
+
+    /// Forgets an object that is not what it was.
+    pub fn forget_object(&mut self, object: &RecentObject) {
+        self.forget(&object.path);
+    }
+
+    /// Forgets what is older than it may be. Called regularly, also where nobody asks for anything.
+    pub fn forget_old(&mut self, now: Instant) {
+        while let Some((opened_at, path)) = self.order.front() {
+            if now.duration_since(*opened_at) < RECENT_DURATION {
+                return;
+            }
+            let is_latest = self.objects.get(path).is_some_and(|recent| recent.opened_at == *opened_at);
+            let Some((_, path)) = self.order.pop_front() else { return };
+            if is_latest {
+                self.forget(&path);
+            }
+        }
+    }
+
+    fn forget(&mut self, path: &[u8]) {
+        if let Some(Recent { object, .. }) = self.objects.remove(path)
+            && object.file.is_some()
+        {
+            self.size -= object.state.size;
+        }
+    }
+}
+
+/// Where the object of `key` lies beneath the served directory.
+fn write_path(path: &mut Vec<u8>, bucket: &str, key: &[u8]) {
+    path.extend_from_slice(bucket.as_bytes());
+    path.push(b'/');
+    key::write_path(path, key);
+}
