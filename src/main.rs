@@ -1,5 +1,8 @@
 //! The `sluice` command.
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     sluice::cli::main()
 }

@@ -51,6 +51,12 @@ impl Query {
 
     fn recode(&mut self, text: &[u8]) -> Result<(Range<usize>, Range<usize>), BadEscape> {
         let (encoded_from, decoded_from) = (self.encoded.len(), self.decoded.len());
+        // Nearly all are their own canonical form.
+        if percent::is_all_unreserved(text) {
+            self.encoded.extend_from_slice(text);
+            self.decoded.extend_from_slice(text);
+            return Ok((encoded_from..self.encoded.len(), decoded_from..self.decoded.len()));
+        }
         decode_into(&mut self.decoded, text, true)?;
         percent::encode_into(&mut self.encoded, &self.decoded[decoded_from..], false);
         Ok((encoded_from..self.encoded.len(), decoded_from..self.decoded.len()))

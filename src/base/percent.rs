@@ -51,6 +51,12 @@ pub const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
+/// Whether no byte would be encoded, nor means another when it is decoded.
+pub fn is_all_unreserved(text: &[u8]) -> bool {
+    // No early end: eight or more bytes are then looked at in one step.
+    text.iter().fold(true, |all, &byte| all & PLAIN[usize::from(byte)])
+}
+
 /// `is_unreserved` of each byte.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];

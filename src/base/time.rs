@@ -89,7 +89,23 @@ impl Timestamp {
     pub fn http_date(self) -> String {
         let c = self.civil();
         let (weekday, month) = (DAYS[c.weekday as usize], MONTHS[c.month as usize - 1]);
-        format!("{weekday}, {:02} {month} {:04} {:02}:{:02}:{:02} GMT", c.day, c.year, c.hour, c.minute, c.second)
+        let (Ok(year), true) = (u32::try_from(c.year), c.year <= 9999) else {
+            return format!("{weekday}, {:02} {month} {:04} {:02}:{:02}:{:02} GMT", c.day, c.year, c.hour, c.minute, c.second);
+        };
+        // Every answer about an object has one, and `format!` costs ten times as much.
+        let two = |number: u32| [char::from(b'0' + (number / 10 % 10) as u8), char::from(b'0' + (number % 10) as u8)];
+        let mut text = String::with_capacity(29);
+        text.extend([weekday, ", "]);
+        text.extend(two(c.day));
+        text.extend([" ", month, " "]);
+        text.extend(two(year / 100));
+        text.extend(two(year));
+        for (separator, number) in [(' ', c.hour), (':', c.minute), (':', c.second)] {
+            text.push(separator);
+            text.extend(two(number));
+        }
+        text.push_str(" GMT");
+        text
     }
 
     /// `1994-11-06T08:49:37.000Z`, for S3's XML.

@@ -19,7 +19,7 @@ pub use framing::Framing;
 pub use head::{Head, HeadError, Parsed, Version, parse};
 pub use range::{Range, select};
 pub use request::{Headers, Request};
-pub use response::{CONTINUE, DateCache, end_head, reason, write_header, write_header_number, write_status};
+pub use response::{CONTINUE, DateCache, end_head, reason, write_header, write_own, write_own_number, write_status};
 pub use target::{QueryPairs, decode_query, query_pairs};
 
 #[cfg(test)]

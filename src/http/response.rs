@@ -36,11 +36,21 @@ pub fn write_header(out: &mut Vec<u8>, name: &str, value: &[u8]) -> bool {
     true
 }
 
-/// Appends a field whose value is a number; the same rule for the name.
-pub fn write_header_number(out: &mut Vec<u8>, name: &str, number: u64) -> bool {
-    let mut digits = Vec::with_capacity(20);
-    write_decimal(&mut digits, number);
-    write_header(out, name, &digits)
+/// Appends a field whose name and value are our own: there is nothing in them to look for.
+pub fn write_own(out: &mut Vec<u8>, name: &'static str, value: &[u8]) {
+    debug_assert!(name.bytes().all(is_token) && !value.iter().any(u8::is_ascii_control));
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a field of our own whose value is a number.
+pub fn write_own_number(out: &mut Vec<u8>, name: &'static str, number: u64) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    write_decimal(out, number);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the empty line that ends the head.
@@ -151,10 +161,11 @@ mod tests {
         let mut out = Vec::new();
         write_status(&mut out, 206);
         assert!(write_header(&mut out, "ETag", b"\"x\""));
-        assert!(write_header_number(&mut out, "Content-Length", u64::MAX));
-        assert!(write_header_number(&mut out, "x-amz-missing-meta", 0));
+        write_own(&mut out, "Server", b"Sluice");
+        write_own_number(&mut out, "Content-Length", u64::MAX);
+        write_own_number(&mut out, "x-amz-missing-meta", 0);
         end_head(&mut out);
-        let expected = "HTTP/1.1 206 Partial Content\r\nETag: \"x\"\r\nContent-Length: 18446744073709551615\r\n\
+        let expected = "HTTP/1.1 206 Partial Content\r\nETag: \"x\"\r\nServer: Sluice\r\nContent-Length: 18446744073709551615\r\n\
                         x-amz-missing-meta: 0\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let mut out = Vec::new();

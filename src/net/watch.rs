@@ -27,6 +27,8 @@ pub struct Watch {
     /// When a wait should be interrupted so that the waiter can give back what it holds.
     nudge_at: Cell<Option<Instant>>,
     waiter: RefCell<Option<Waker>>,
+    /// The sweep found one of them passed. Waiters look at the clock only then.
+    is_due: Cell<bool>,
     /// The server drains: an idle connection ends now.
     ends_when_idle: Cell<bool>,
     is_idle: Cell<bool>,
@@ -55,6 +57,7 @@ impl Watchers {
             deadline: Cell::new(Instant::now() + Duration::from_secs(60)),
             nudge_at: Cell::new(None),
             waiter: RefCell::new(None),
+            is_due: Cell::new(false),
             ends_when_idle: Cell::new(false),
             is_idle: Cell::new(false),
         });
@@ -74,7 +77,8 @@ impl Watchers {
             io::sleep(SWEEP_INTERVAL).await;
             let now = Instant::now();
             for (_, watch) in self.connections.borrow().iter() {
-                if watch.is_due(now) {
+                if watch.has_passed(now) {
+                    watch.is_due.set(true);
                     watch.wake();
                 }
             }
@@ -91,7 +95,7 @@ impl Watchers {
 }
 
 impl Watch {
-    fn is_due(&self, now: Instant) -> bool {
+    fn has_passed(&self, now: Instant) -> bool {
         now >= self.deadline.get() || self.nudge_at.get().is_some_and(|at| now >= at)
     }
 
@@ -104,6 +108,9 @@ impl Watch {
     fn interrupt(&self) -> Option<Interrupt> {
         if self.is_idle.get() && self.ends_when_idle.get() {
             return Some(Interrupt::Expired);
+        }
+        if !self.is_due.get() {
+            return None;
         }
         let now = Instant::now();
         if now >= self.deadline.get() {
@@ -122,6 +129,7 @@ impl Watched {
         nudge_after: Option<Duration>,
     ) -> Result<T, Interrupt> {
         let now = Instant::now();
+        self.watch.is_due.set(false);
         self.watch.deadline.set(now + timeout);
         self.watch.nudge_at.set(nudge_after.map(|after| now + after));
         self.until_interrupted(wanted).await
@@ -129,6 +137,7 @@ impl Watched {
 
     /// Waits as an idle connection, which a drain may end.
     pub async fn wait_idle<T>(&self, wanted: impl Future<Output = T>, timeout: Duration) -> Result<T, Interrupt> {
+        self.watch.is_due.set(false);
         self.watch.deadline.set(Instant::now() + timeout);
         self.watch.nudge_at.set(None);
         self.watch.is_idle.set(true);

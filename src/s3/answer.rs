@@ -36,6 +36,11 @@ impl Answer {
         answer
     }
 
+    /// Adds a header whose value is our own.
+    pub(super) fn own_header(&mut self, name: &'static str, value: &[u8]) {
+        http::write_own(&mut self.headers, name, value);
+    }
+
     /// Adds a header.
     pub(super) fn header(&mut self, name: &str, value: &[u8]) {
         // A name that is no token can only be that of user metadata written through POSIX; it is left out.
@@ -76,7 +81,7 @@ impl Answer {
         out.extend_from_slice(&self.headers);
         // RFC 9110 section 8.6: none with 204; 304 speaks of a representation that is not sent.
         if self.status != 204 && self.status != 304 {
-            http::write_header_number(&mut out, "Content-Length", self.length.unwrap_or(self.body.len() as u64));
+            http::write_own_number(&mut out, "Content-Length", self.length.unwrap_or(self.body.len() as u64));
         }
         http::end_head(&mut out);
         out

@@ -176,11 +176,13 @@ pub(super) fn timestamp(nanoseconds: i64) -> Timestamp {
 
 /// The headers of GET and HEAD that speak of the object as a whole.
 pub(super) fn write_headers(answer: &mut Answer, context: &Context<'_>, state: &State, etag: &ETag) {
+    // What most answers take.
+    answer.headers.reserve(192);
     let mut quoted = Vec::with_capacity(48);
     etag.write_quoted_into(&mut quoted);
-    answer.header("ETag", &quoted);
-    answer.header("Last-Modified", last_modified(state).http_date().as_bytes());
-    answer.header("Accept-Ranges", b"bytes");
+    answer.own_header("ETag", &quoted);
+    answer.own_header("Last-Modified", last_modified(state).http_date().as_bytes());
+    answer.own_header("Accept-Ranges", b"bytes");
     let record = state.record.as_ref();
     let fields: [(&str, &str, Option<&[u8]>); 6] = [
         (

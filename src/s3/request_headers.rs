@@ -145,7 +145,7 @@ pub fn check<'h>(
 }
 
 /// The same for the query of a pre-signed URL, into which SDKs move headers (`x-amz-acl`, `x-amz-storage-class`). SigV4's own
-/// parameters are `auth`'s. Checksums there are ignored, as S3 does: aws-sdk-js pre-signs the CRC of an empty body. What a
+/// parameters are `auth`'s, and not among them. Checksums there are ignored, as S3 does: aws-sdk-js pre-signs the CRC of an empty body. What a
 /// verb would have to do, and would look for among the headers only, is refused.
 pub fn check_query<'q>(
     operation: Operation,
@@ -153,8 +153,11 @@ pub fn check_query<'q>(
     query: impl IntoIterator<Item = (&'q str, &'q str)>,
 ) -> Result<(), S3Error> {
     for (name, value) in query {
+        if !is_amz(name) {
+            continue;
+        }
         let lower = name.to_ascii_lowercase();
-        if !is_amz(&lower) || SIGNATURE_PARAMETERS.contains(&lower.as_str()) || lower.starts_with("x-amz-checksum-") {
+        if lower.starts_with("x-amz-checksum-") {
             continue;
         }
         match rule(&lower) {
@@ -168,17 +171,6 @@ pub fn check_query<'q>(
     }
     Ok(())
 }
-
-const SIGNATURE_PARAMETERS: [&str; 8] = [
-    "x-amz-algorithm",
-    "x-amz-content-sha256",
-    "x-amz-credential",
-    "x-amz-date",
-    "x-amz-expires",
-    "x-amz-security-token",
-    "x-amz-signature",
-    "x-amz-signedheaders",
-];
 
 fn is_amz(name: &str) -> bool {
     name.len() > 6 && name.as_bytes()[..6].eq_ignore_ascii_case(b"x-amz-")

@@ -113,12 +113,12 @@ impl Core {
     /// The status line and what every answer carries.
     pub(super) fn write_head(&self, out: &mut Vec<u8>, status: u16, request_id: &str, keep: bool) {
         http::write_status(out, status);
-        http::write_header(out, "Date", self.date.borrow_mut().text(Timestamp::now()));
-        http::write_header(out, "Server", b"Sluice");
-        http::write_header(out, "x-amz-request-id", request_id.as_bytes());
-        http::write_header(out, "x-amz-id-2", HOST_ID.as_bytes());
+        http::write_own(out, "Date", self.date.borrow_mut().text(Timestamp::now()));
+        http::write_own(out, "Server", b"Sluice");
+        http::write_own(out, "x-amz-request-id", request_id.as_bytes());
+        http::write_own(out, "x-amz-id-2", HOST_ID.as_bytes());
         if !keep {
-            http::write_header(out, "Connection", b"close");
+            http::write_own(out, "Connection", b"close");
         }
     }
 
@@ -128,7 +128,8 @@ impl Core {
         // Mixed, so that consecutive ids do not look alike (splitmix64's finaliser).
         let mixed = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        format!("{:016X}", mixed ^ (mixed >> 31))
+        let id = mixed ^ (mixed >> 31);
+        (0..16).rev().map(|digit| char::from(b"0123456789ABCDEF"[(id >> (4 * digit)) as usize & 15])).collect()
     }
 }
 
