@@ -180,6 +180,8 @@ pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 pub const RECENT_DURATION: Duration = Duration::from_secs(1);
 /// Objects that one core remembers. Each small one holds a descriptor.
 pub const RECENT_OBJECTS_MAX: usize = 2048;
+/// The same as a share of the connections of one core: the limit of open files leaves room for every fourth connection's file.
+pub const RECENT_SHARE: usize = 8;
 /// Bytes of all files that one core keeps open for that.
 pub const RECENT_SIZE_MAX: u64 = 64 * 1024 * 1024;
 

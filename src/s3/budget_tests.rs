@@ -63,7 +63,7 @@ fn serve_for_counting() {
     // Without a barrier: which calls one takes depends on the filesystem below, and this counts our own instructions.
     let settings = Arc::new(settings(&directory, Durability::Relaxed));
     run_alone(|| async move {
-        let core = Rc::new(Core::new(settings, Arena::new(2 * HUGE_PAGE_SIZE).unwrap(), 1));
+        let core = Rc::new(Core::new(settings, Arena::new(2 * HUGE_PAGE_SIZE).unwrap(), 1, 8));
         if !directory.join("listed").exists() {
             return prepare(&core).await;
         }

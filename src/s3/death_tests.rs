@@ -281,7 +281,7 @@ fn on_a_core(story: Story) {
     bucket::create(&settings.volume, "bucket").unwrap();
     run_core(Helpers::start(2, || ()).unwrap(), || async move {
         let arena = Arena::new(2 * HUGE_PAGE_SIZE).unwrap();
-        let core = Rc::new(Core::new(Arc::new(settings), arena.clone(), 1));
+        let core = Rc::new(Core::new(Arc::new(settings), arena.clone(), 1, 8));
         story(&Ground { core, arena, top: path }).await;
     })
     .unwrap();

@@ -82,8 +82,10 @@ pub(super) struct Exchanged {
 
 impl Core {
     /// The state of a core. `seed` is random.
-    pub fn new(settings: Arc<Settings>, arena: Arena, seed: u64) -> Self {
-        let (verifier, date, recent) = (RefCell::default(), RefCell::new(DateCache::new()), RefCell::default());
+    /// At most `recent_objects_max` objects are remembered.
+    pub fn new(settings: Arc<Settings>, arena: Arena, seed: u64, recent_objects_max: usize) -> Self {
+        let (verifier, date) = (RefCell::default(), RefCell::new(DateCache::new()));
+        let recent = RefCell::new(RecentObjects::new(recent_objects_max));
         Self { settings, arena, verifier, date, recent, next_request_id: Cell::new(seed) }
     }
 

@@ -22,8 +22,8 @@ use crate::limits::{RECENT_DURATION, RECENT_OBJECTS_MAX, RECENT_SIZE_MAX, SMALL_
 use crate::sys;
 
 /// The objects that one core opened a moment ago.
-#[derive(Default)]
 pub struct RecentObjects {
+    objects_max: usize,
     objects: HashMap<Rc<[u8]>, Recent>,
     /// In the order of their opening, which is that of their end. One that was opened again has an older place here too.
     order: VecDeque<(Instant, Rc<[u8]>)>,
@@ -62,6 +62,12 @@ impl RecentObject {
 }
 
 impl RecentObjects {
+    /// Room for `objects_max`, each of which may hold a descriptor.
+    pub fn new(objects_max: usize) -> Self {
+        let (objects, order, path) = (HashMap::new(), VecDeque::new(), Vec::new());
+        Self { objects_max: objects_max.min(RECENT_OBJECTS_MAX), objects, order, size: 0, path }
+    }
+
     /// The object of `key` as it was a moment ago.
     pub fn find(&mut self, bucket: &str, key: &[u8]) -> Option<Rc<RecentObject>> {
         if self.objects.is_empty() {
@@ -79,7 +85,7 @@ impl RecentObjects {
         self.forget_old(now);
         let stat = &object.state.stat;
         let is_settled = stat.mtime_ns.max(stat.ctime_ns) < opened_ns - TIMESTAMP_GRAIN_NS;
-        if !is_settled || !object.is_at_key || volume.facts().is_remote || self.objects.len() >= RECENT_OBJECTS_MAX {
+        if !is_settled || !object.is_at_key || volume.facts().is_remote || self.objects.len() >= self.objects_max {
             return;
         }
         let mut path = Vec::with_capacity(bucket.len() + 1 + key.len());
@@ -129,4 +135,146 @@ fn write_path(path: &mut Vec<u8>, bucket: &str, key: &[u8]) {
     path.extend_from_slice(bucket.as_bytes());
     path.push(b'/');
     key::write_path(path, key);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Durability;
+    use crate::store::{bucket, object};
+
+    const OLD: Duration = Duration::from_nanos(2 * TIMESTAMP_GRAIN_NS as u64);
+
+    struct Fixture {
+        top: tempfile::TempDir,
+        volume: Volume,
+        recent: RecentObjects,
+    }
+
+    impl Fixture {
+        fn new(objects_max: usize) -> Self {
+            let top = tempfile::tempdir().unwrap();
+            let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
+            bucket::create(&volume, "bucket").unwrap();
+            Self { top, volume, recent: RecentObjects::new(objects_max) }
+        }
+
+        fn path(&self, key: &str) -> std::path::PathBuf {
+            self.top.path().join("bucket").join(key)
+        }
+
+        fn write(&self, key: &str, bytes: &[u8]) {
+            let path = self.path(key);
+            std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+
+        fn remember(&mut self, key: &str) {
+            let opened_ns = sys::clock::realtime_ns();
+            let object = object::open(&self.volume, "bucket", key.as_bytes()).unwrap();
+            self.recent.remember(&self.volume, "bucket", key.as_bytes(), object, opened_ns);
+        }
+
+        fn find(&mut self, key: &str) -> Option<Rc<RecentObject>> {
+            self.recent.find("bucket", key.as_bytes())
+        }
+
+        fn is_current(&mut self, key: &str) -> bool {
+            self.find(key).unwrap().is_current(&self.volume)
+        }
+    }
+
+    #[test]
+    fn an_object_is_current_until_its_name_or_its_file_changes() {
+        let changes: [fn(&Fixture); 7] = [
+            |fixture| std::fs::write(fixture.path("dir/a"), b"BYTES").unwrap(),
+            |fixture| std::fs::write(fixture.path("dir/a"), b"longer bytes").unwrap(),
+            |fixture| std::fs::remove_file(fixture.path("dir/a")).unwrap(),
+            |fixture| std::fs::rename(fixture.path("dir/b"), fixture.path("dir/a")).unwrap(),
+            |fixture| std::fs::rename(fixture.path("dir"), fixture.path("other")).unwrap(),
+            |fixture| {
+                std::os::unix::fs::symlink("b", fixture.path("link"))
+                    .and_then(|()| std::fs::rename(fixture.path("link"), fixture.path("dir/a")))
+                    .unwrap()
+            },
+            // The record, which lives in an attribute.
+            |fixture| sys::xattr::write(std::fs::File::open(fixture.path("dir/a")).unwrap(), c"user.sluice", b"x").unwrap(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut fixture = Fixture::new(8);
+            fixture.write("dir/a", b"bytes");
+            fixture.write("dir/b", b"bytes");
+            std::thread::sleep(OLD);
+            fixture.remember("dir/a");
+            assert!(fixture.is_current("dir/a"));
+            change(&fixture);
+            assert!(!fixture.is_current("dir/a"), "change {number}");
+        }
+    }
+
+    #[test]
+    fn what_could_still_change_unseen_is_not_remembered() {
+        let mut fixture = Fixture::new(8);
+        fixture.write("young", b"bytes");
+        fixture.remember("young");
+        assert!(fixture.find("young").is_none());
+        std::thread::sleep(OLD);
+        fixture.remember("young");
+        assert!(fixture.find("young").is_some());
+    }
+
+    #[test]
+    fn an_object_inside_a_directory_of_its_name_is_not_remembered() {
+        let mut fixture = Fixture::new(8);
+        fixture.write("a/.sluice%o", b"the object `a`");
+        std::thread::sleep(OLD);
+        fixture.remember("a");
+        assert!(fixture.find("a").is_none());
+    }
+
+    #[test]
+    fn only_so_many_are_held_and_large_ones_without_their_file() {
+        let mut fixture = Fixture::new(2);
+        fixture.write("large", &vec![0; SMALL_OBJECT_SIZE_MAX + 1]);
+        for key in ["a", "b"] {
+            fixture.write(key, b"bytes");
+        }
+        std::thread::sleep(OLD);
+        for key in ["large", "a", "b"] {
+            fixture.remember(key);
+        }
+        assert!(fixture.find("large").unwrap().file.is_none());
+        assert!(fixture.find("a").unwrap().file.is_some());
+        assert!(fixture.find("b").is_none(), "there was no room");
+        assert_eq!(fixture.recent.size, 5);
+        let a = fixture.find("a").unwrap();
+        fixture.recent.forget_object(&a);
+        assert_eq!((fixture.recent.size, fixture.recent.objects.len()), (0, 1));
+        fixture.remember("b");
+        assert!(fixture.find("b").is_some());
+    }
+
+    #[test]
+    fn nothing_lives_longer_than_it_may() {
+        let mut fixture = Fixture::new(8);
+        for key in ["a", "b"] {
+            fixture.write(key, b"bytes");
+        }
+        std::thread::sleep(OLD);
+        fixture.remember("a");
+        fixture.remember("b");
+        // Opened again: its older place in the order must not end the newer entry.
+        let a = fixture.find("a").unwrap();
+        fixture.recent.forget_object(&a);
+        fixture.remember("a");
+        let first = fixture.recent.order.front().unwrap().0;
+        fixture.recent.forget_old(first + RECENT_DURATION);
+        assert!(fixture.find("a").is_some());
+        fixture.recent.forget_old(Instant::now() + RECENT_DURATION);
+        assert!(fixture.recent.objects.is_empty() && fixture.recent.order.is_empty());
+        assert_eq!(fixture.recent.size, 0);
+    }
 }
