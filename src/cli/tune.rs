@@ -41,20 +41,26 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return refuse(EXIT_RUNTIME, &error.advice()),
     };
     let tree = Tree::new(Path::new("/"));
-    let machine = Machine::read(&tree, served.as_ref());
+    let machine = Machine::read(&tree, served.as_ref().map(|served| &served.mount));
     let wish = Wish { interfaces: arguments.nic.clone(), siblings: arguments.smt, clients: Clients::Remote };
     let placement = match place(&machine, &wish) {
         Ok(placement) if placement.data.is_empty() => return refuse(EXIT_RUNTIME, "no CPU is to be seen: is /sys mounted?"),
         Ok(placement) => placement,
         Err(error) => return refuse(EXIT_USAGE, &error.to_string()),
     };
-    let settings = advise(&machine, &placement);
+    let settings = advise(&machine, &placement, served.as_ref());
     let writes: Vec<&Setting> = settings.iter().filter(|setting| matches!(setting.how, How::Write { .. })).collect();
     if arguments.apply && !writes.is_empty() && !may_write() {
         return refuse(EXIT_RUNTIME, &what_root_would_write(&writes));
     }
     let outcomes = arguments.apply.then(|| apply(&tree, &settings));
-    let report = Report { machine: &machine, placement: &placement, settings: &settings, outcomes: outcomes.as_deref() };
+    let report = Report {
+        machine: &machine,
+        placement: &placement,
+        served: served.as_ref(),
+        settings: &settings,
+        outcomes: outcomes.as_deref(),
+    };
     let text = if arguments.json { report.json().map(|json| json + "\n") } else { Ok(report.to_string()) };
     match text.map_err(std::io::Error::from).and_then(|text| std::io::stdout().lock().write_all(text.as_bytes())) {
         Ok(()) if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Failed(_))) => ExitCode::from(EXIT_RUNTIME),

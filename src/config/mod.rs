@@ -130,7 +130,7 @@ impl Scheme {
 /// The CPUs that data cores are pinned to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cores {
-    /// Every CPU that the process may run on.
+    /// Those that the machine's layout suggests, of the ones that the process may run on.
     Auto,
     /// Exactly these, ascending, none twice.
     List(Vec<usize>),

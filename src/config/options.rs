@@ -27,7 +27,7 @@ pub struct Options {
     #[serde(deserialize_with = "scalar")]
     pub metrics_listen: Option<Text>,
 
-    /// CPUs to run data cores on: `auto` for all that the process may use, or a list such as `0,2-5` [default: auto].
+    /// CPUs to run data cores on: `auto` for those that `sluice tune` would name, or a list such as `0,2-5` [default: auto].
     #[arg(long, value_name = "LIST")]
     #[serde(deserialize_with = "scalar")]
     pub cores: Option<Text>,

@@ -16,6 +16,8 @@ pub struct Facts {
     pub listen: Vec<Listen>,
     pub metrics: Option<SocketAddr>,
     pub cpus: Vec<usize>,
+    /// Why these, a sentence each.
+    pub reasons: Vec<String>,
     pub directory: PathBuf,
     /// `ext4`, `xfs`.
     pub filesystem: String,
@@ -69,6 +71,9 @@ impl fmt::Display for Facts {
         let cores = self.cpus.len();
         let plural = if cores == 1 { "data core" } else { "data cores" };
         writeln!(f, "  cores       {cores} {plural}, pinned to CPU {}", cpus::list(&self.cpus))?;
+        for reason in &self.reasons {
+            writeln!(f, "              {reason}")?;
+        }
         writeln!(f, "  directory   {} ({})", self.directory.display(), self.filesystem)?;
         match &self.direct {
             DirectIo::On { alignment } => {
@@ -127,6 +132,7 @@ mod tests {
             listen: vec![listen(Scheme::Http, "0.0.0.0:9000"), listen(Scheme::Https, "[::1]:9443")],
             metrics: Some("127.0.0.1:9002".parse().expect("address")),
             cpus: vec![0, 1, 2],
+            reasons: vec!["The machine has one NUMA node.".into()],
             directory: "/srv/my data".into(),
             filesystem: "xfs".into(),
             direct: DirectIo::On { alignment: 4096 },
@@ -149,6 +155,7 @@ mod tests {
             "https://[::1]:9443",
             "http://127.0.0.1:9002/metrics",
             "3 data cores, pinned to CPU 0-2",
+            "The machine has one NUMA node.",
             "/srv/my data (xfs)",
             "on, alignment 4096 bytes",
             "acked",

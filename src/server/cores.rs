@@ -74,7 +74,7 @@ impl Cores {
     /// One pinned thread per CPU, each with its own ring, arena, helpers, and listeners on all addresses. Returns when all of
     /// them accept.
     pub fn start(boot: &Boot, volume: Volume, events: &Sender<Event>) -> Result<Self, Fatal> {
-        let config = &boot.config;
+        let (config, cpus) = (&boot.config, &boot.placement.data);
         let settings = Arc::new(Settings {
             volume: volume.store,
             region: config.region.clone(),
@@ -88,12 +88,15 @@ impl Cores {
             files => Some(Arc::new(TlsSettings::load(files).map_err(certificate)?)),
         };
         let timeouts = Arc::new(ArcSwap::from_pointee(timeouts(config)));
-        let arena_size = usize::try_from(config.buffer_memory).unwrap_or(usize::MAX) / boot.cpus.len();
-        let cells: Vec<_> = boot.cpus.iter().map(|&cpu| (cpu, CoreCells::leak())).collect();
+        let arena_size = usize::try_from(config.buffer_memory).unwrap_or(usize::MAX) / cpus.len();
+        let cells: Vec<_> = cpus.iter().map(|&cpu| (cpu, CoreCells::leak())).collect();
         let (ready, started) = mpsc::channel();
         for &(cpu, cells) in &cells {
             let failed = |error: std::io::Error| Fatal::CoreStart { core: cpu, reason: error.to_string() };
             let listeners = listeners(config).map_err(failed)?;
+            if Some(&cpu) == cpus.last() {
+                follow_packets(boot, &listeners);
+            }
             let seed = getrandom::u64().map_err(|error| failed(std::io::Error::other(error.to_string())))?;
             let start = Start {
                 cpu,
@@ -112,11 +115,11 @@ impl Cores {
             thread.spawn(move || run_core(start, life, &ready)).map_err(failed)?;
         }
         drop(ready);
-        for _ in &boot.cpus {
+        for _ in cpus {
             match started.recv() {
                 Ok(Ok(())) => {}
                 Ok(Err((core, reason))) => return Err(Fatal::CoreStart { core, reason }),
-                Err(_) => return Err(Fatal::CoreStart { core: boot.cpus[0], reason: "its thread ended".into() }),
+                Err(_) => return Err(Fatal::CoreStart { core: cpus[0], reason: "its thread ended".into() }),
             }
         }
         Ok(Self { settings, stop, tls, timeouts, cells })
@@ -184,6 +187,19 @@ fn listeners(config: &Config) -> std::io::Result<Vec<socket2::Socket>> {
         Ok(socket)
     };
     config.listen.iter().map(|one| listen(one.address)).collect()
+}
+
+/// Connections are accepted where their packets arrive, if that is known to spread them. A refusal costs speed only.
+fn follow_packets(boot: &Boot, listeners: &[socket2::Socket]) {
+    if boot.arrival.interfaces.is_empty() {
+        return;
+    }
+    // The last core's sockets: by now the group of each address has those of all cores, in the order of the CPUs.
+    for listener in listeners {
+        if let Err(errno) = sys::reuseport::follow_packets(listener, &boot.arrival.interfaces, &boot.placement.data) {
+            tracing::warn!(%errno, "connections are spread by hash: the kernel refused the program that lets them follow their packets");
+        }
+    }
 }
 
 type Ready = Sender<Result<(), (usize, String)>>;

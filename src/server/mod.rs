@@ -90,6 +90,7 @@ fn serve(
     let (events, inbox) = mpsc::channel();
     signals.forward(events.clone())?;
     let mut boot = boot::check(config)?;
+    stay_off_data_cores(&boot);
     let volume = cores::open_volume(&boot)?;
     let facts = facts(&boot, version, volume.direct.clone());
     let cores = Cores::start(&boot, volume, &events)?;
@@ -106,6 +107,14 @@ fn serve(
         exporter.stop();
     }
     Ok(())
+}
+
+/// This thread, and those that it starts and that pin themselves nowhere, keep to the CPUs that no data core has. Where there
+/// are none they run anywhere, and a refusal means the same.
+fn stay_off_data_cores(boot: &Boot) {
+    if !boot.placement.spare.is_empty() {
+        let _ = crate::sys::cpu::allow(&boot.placement.spare);
+    }
 }
 
 /// Returns at the first request to stop.
@@ -177,7 +186,8 @@ fn facts(boot: &Boot, version: &str, direct: DirectIo) -> Facts {
         version: version.to_owned(),
         listen: config.listen.clone(),
         metrics: boot.metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
-        cpus: boot.cpus.clone(),
+        cpus: boot.placement.data.clone(),
+        reasons: reasons(boot),
         directory: absolute(&config.directory),
         filesystem: boot.filesystem.clone(),
         direct,
@@ -193,6 +203,12 @@ fn facts(boot: &Boot, version: &str, direct: DirectIo) -> Facts {
             RootOrigin::Stored { path, is_new } => RootOrigin::Stored { path: absolute(path), is_new: *is_new },
         },
     }
+}
+
+/// What decided about the cores, and who accepts.
+fn reasons(boot: &Boot) -> Vec<String> {
+    let arrival = Some(boot.arrival.reason.clone()).filter(|reason| !reason.is_empty());
+    boot.placement.reasons.iter().cloned().chain(arrival).collect()
 }
 
 /// The start message on standard output, and what is worth a warning in the log.

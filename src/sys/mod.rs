@@ -15,6 +15,7 @@ pub mod inotify;
 pub mod lock;
 pub mod mount;
 pub mod path;
+pub mod reuseport;
 pub mod space;
 pub mod stat;
 pub mod usage;

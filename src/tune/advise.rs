@@ -1,6 +1,6 @@
 //! What else could be set, and why: interrupts, huge pages, clocks, limits, drives. What is right already is said too.
 
-use super::disk::{Disk, Drive, DriveKind};
+use super::disk::{Drive, DriveKind, Served};
 use super::machine::{Kernel, Machine};
 use super::network;
 use super::place::Placement;
@@ -59,14 +59,14 @@ impl Setting {
 }
 
 /// Everything that could be set for this placement, in the order in which it is best done.
-pub fn advise(machine: &Machine, placement: &Placement) -> Vec<Setting> {
+pub fn advise(machine: &Machine, placement: &Placement, served: Option<&Served>) -> Vec<Setting> {
     let mut settings = Vec::new();
     network::advise(machine, placement, &mut settings);
     controllers(machine, &mut settings);
-    if let Some(disk) = &machine.disk {
-        directory(disk, &mut settings);
-        disk.drives.iter().for_each(|drive| scheduler(drive, &mut settings));
+    if let Some(served) = served {
+        directory(served, &mut settings);
     }
+    machine.drives.iter().for_each(|drive| scheduler(drive, &mut settings));
     governors(machine, placement, &mut settings);
     huge_pages(&machine.kernel, &mut settings);
     kernel(machine, placement, &mut settings);
@@ -90,8 +90,8 @@ fn controllers(machine: &Machine, settings: &mut Vec<Setting>) {
     }
 }
 
-fn directory(disk: &Disk, settings: &mut Vec<Setting>) {
-    let (served, filesystem) = (&disk.served, disk.served.mount.filesystem.as_str());
+fn directory(served: &Served, settings: &mut Vec<Setting>) {
+    let filesystem = served.mount.filesystem.as_str();
     let about = |setting: Setting| setting.about(filesystem.to_owned());
     settings.push(about(match served.shared_barrier {
         true => Setting::fine(

@@ -61,6 +61,7 @@ pub fn interfaces(tree: &Tree, cards: &[Card]) -> Vec<Interface> {
     });
     let routed: Vec<&str> = of_ipv4.chain(of_ipv6).collect();
     let read = |name: String| Interface {
+        index: tree.number(&format!("/sys/class/net/{name}/ifindex")),
         cards: carriers(tree, cards, &name),
         has_default_route: routed.contains(&name.as_str()),
         name,

@@ -20,13 +20,6 @@ pub struct Served {
     pub direct_alignment: Option<u32>,
 }
 
-/// The directory with its filesystem and its drives.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    pub served: Served,
-    pub drives: Vec<Drive>,
-}
-
 /// A disk: no partition, nothing that is made of others.
 #[derive(Clone, Debug)]
 pub struct Drive {
@@ -66,20 +59,20 @@ impl Served {
     }
 }
 
-/// Finds the drives of a directory.
-pub fn below(tree: &Tree, served: &Served) -> Disk {
-    let (major, minor) = served.mount.device;
+/// Finds the drives below a mount.
+pub fn drives(tree: &Tree, mount: &Mount) -> Vec<Drive> {
+    let (major, minor) = mount.device;
     let by_number = tree.resolve(&format!("/sys/dev/block/{major}:{minor}"));
     // A filesystem over several devices has no number of its own, but its mount names one of them.
     let by_name = || {
-        let name = served.mount.source.strip_prefix("/dev/")?;
+        let name = mount.source.strip_prefix("/dev/")?;
         tree.resolve(&format!("/sys/class/block/{}", name.rsplit('/').next()?))
     };
     let mut drives = Vec::new();
     if let Some(device) = by_number.or_else(by_name) {
         descend(tree, &device, &mut drives, 0);
     }
-    Disk { served: served.clone(), drives }
+    drives
 }
 
 /// Through partitions, RAID, LVM and encryption down to drives.

@@ -60,7 +60,7 @@ impl Sketch {
             .iter()
             .map(|(number, name)| format!("{number:4}:{counts}  IR-PCI-MSIX-0000:00:00.0  1-edge  {name}\n"));
         self.file("/proc/interrupts", &format!("{header}\n{}NMI:{counts}   Non-maskable interrupts", lines.collect::<String>()));
-        Machine::read(&self.tree(), served)
+        Machine::read(&self.tree(), served.map(|served| &served.mount))
     }
 
     pub fn file(&self, path: &str, text: &str) {
@@ -120,6 +120,7 @@ impl Sketch {
         self.file(&format!("/sys/bus/drivers/{driver}/new_id"), "");
         self.link(&format!("/sys/devices/{device}/driver"), &format!("/sys/bus/drivers/{driver}"));
         self.link(&format!("/sys/class/net/{name}"), &folder);
+        self.file(&format!("{folder}/ifindex"), &self.next_interrupt.to_string());
         self.file(&format!("{folder}/operstate"), if speed_mbps < 0 { "down" } else { "up" });
         if speed_mbps != 0 {
             self.file(&format!("{folder}/speed"), &speed_mbps.to_string());
@@ -152,6 +153,7 @@ impl Sketch {
     /// An interface above others.
     pub fn above(&self, name: &str, lower: &[&str]) {
         let folder = format!("/sys/devices/virtual/net/{name}");
+        self.file(&format!("{folder}/ifindex"), &(1000 + name.len()).to_string());
         self.file(&format!("{folder}/operstate"), "up");
         for port in lower {
             self.link(&format!("{folder}/lower_{port}"), &format!("/sys/class/net/{port}"));

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::advise::{How, Setting};
 use super::apply::Outcome;
-use super::disk::Disk;
+use super::disk::{Drive, Served};
 use super::machine::{Card, Machine, Seat};
 use super::report::Report;
 use crate::base::cpus;
@@ -26,7 +26,7 @@ impl Report<'_> {
         let settings = self.settings.iter().enumerate();
         Document {
             format: FORMAT,
-            machine: machine_document(machine),
+            machine: machine_document(machine, self.served),
             placement: PlacementDocument {
                 cores: &placement.data,
                 cores_list: cpus::list(&placement.data),
@@ -172,7 +172,7 @@ fn card_document(card: &Card) -> CardDocument<'_> {
     }
 }
 
-fn machine_document(machine: &Machine) -> MachineDocument<'_> {
+fn machine_document<'a>(machine: &'a Machine, served: Option<&'a Served>) -> MachineDocument<'a> {
     let node = |node: &usize| NodeDocument {
         node: *node,
         cpus: machine.cpus.iter().filter(|cpu| cpu.node == *node).map(|cpu| cpu.id).collect(),
@@ -195,13 +195,12 @@ fn machine_document(machine: &Machine) -> MachineDocument<'_> {
             })
             .collect(),
         gpus: machine.gpus.iter().map(|gpu| GpuDocument { vendor: gpu.vendor, seat: seat_document(&gpu.seat) }).collect(),
-        directory: machine.disk.as_ref().map(directory_document),
+        directory: served.map(|served| directory_document(served, &machine.drives)),
     }
 }
 
-fn directory_document(disk: &Disk) -> DirectoryDocument<'_> {
-    let served = &disk.served;
-    let drives = disk.drives.iter().map(|drive| DriveDocument {
+fn directory_document<'a>(served: &'a Served, drives: &'a [Drive]) -> DirectoryDocument<'a> {
+    let drives = drives.iter().map(|drive| DriveDocument {
         name: &drive.name,
         seats: drive.seats.iter().map(seat_document).collect(),
         scheduler: drive.scheduler.as_ref().map(|(now, _)| now.as_str()),

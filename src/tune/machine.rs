@@ -1,6 +1,6 @@
 //! What was read about a machine: plain data, from which everything else is computed.
 
-use super::disk::Disk;
+use super::disk::Drive;
 
 /// A machine as its kernel shows it to this process.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +19,8 @@ pub struct Machine {
     pub interfaces: Vec<Interface>,
     pub controllers: Vec<Controller>,
     pub gpus: Vec<Gpu>,
-    /// The drives below the served directory.
-    pub disk: Option<Disk>,
+    /// The drives below the served directory; empty where there is none, or nobody says.
+    pub drives: Vec<Drive>,
     pub kernel: Kernel,
 }
 
@@ -85,6 +85,8 @@ pub struct Interrupt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     pub name: String,
+    /// As packets carry it.
+    pub index: Option<u32>,
     /// Names of the cards below it.
     pub cards: Vec<String>,
     pub has_default_route: bool,

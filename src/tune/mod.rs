@@ -17,9 +17,11 @@
 //! 5. Several cards share the cores of their node; a card has no cores on another node.
 //! 6. A card with a queue for each of its cores interrupts those cores: a packet's softirq then runs where its connection lives. With
 //!    fewer queues the free cores take the interrupts, and RPS hands the packets on.
+//! 7. Where packets then arrive on all data cores alike, a connection is accepted by the core on which its own arrive (`arrival`).
 
 mod advise;
 mod apply;
+mod arrival;
 mod devices;
 mod disk;
 mod interrupts;
@@ -38,8 +40,9 @@ mod tests;
 
 pub use advise::{How, Setting, advise};
 pub use apply::{Outcome, apply, may_write};
+pub use arrival::{Arrival, arrival};
 pub use disk::Served;
 pub use machine::Machine;
-pub use place::{Clients, NoInterface, Placement, Wish, place};
+pub use place::{Clients, NoInterface, Placement, Wish, place, place_on};
 pub use report::Report;
 pub use tree::Tree;

@@ -61,6 +61,15 @@ struct Core {
     threads: Vec<usize>,
 }
 
+impl Placement {
+    /// Every CPU of the mask: for a machine that shows nothing of itself.
+    pub fn everywhere(allowed: &[usize]) -> Self {
+        let reasons =
+            vec!["Every CPU that this process may use: the kernel shows nothing of the machine (is /sys mounted?).".into()];
+        Self { data: allowed.to_vec(), spare: Vec::new(), spare_is_whole: false, nodes: Vec::new(), shares: Vec::new(), reasons }
+    }
+}
+
 /// Applies the rules of this room's page.
 pub fn place(machine: &Machine, wish: &Wish) -> Result<Placement, NoInterface> {
     let mut reasons = Vec::new();
@@ -79,6 +88,16 @@ pub fn place(machine: &Machine, wish: &Wish) -> Result<Placement, NoInterface> {
     spare.sort_unstable();
     let shares = share(machine, &cards, &data, &mut reasons);
     Ok(Placement { data, spare, spare_is_whole, nodes, shares, reasons })
+}
+
+/// The placement on CPUs that the operator listed: only how the cards share them is left to say.
+pub fn place_on(machine: &Machine, wish: &Wish, data: Vec<usize>) -> Result<Placement, NoInterface> {
+    let cards = choose_cards(machine, wish, &mut Vec::new())?;
+    let mut nodes: Vec<usize> = data.iter().filter_map(|id| machine.cpu(*id)).map(|cpu| cpu.node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let shares = share(machine, &cards, &data, &mut Vec::new());
+    Ok(Placement { data, spare: Vec::new(), spare_is_whole: false, nodes, shares, reasons: Vec::new() })
 }
 
 fn usable_cores(machine: &Machine) -> Vec<Core> {
@@ -158,7 +177,7 @@ fn choose_nodes(machine: &Machine, cards: &[&Card], cores: &[Core], reasons: &mu
         nodes
     };
     let of_cards = usable(&mut cards.iter().map(|card| &card.seat));
-    let of_drives = usable(&mut machine.disk.iter().flat_map(|disk| &disk.drives).flat_map(|drive| &drive.seats));
+    let of_drives = usable(&mut machine.drives.iter().flat_map(|drive| &drive.seats));
     let of_gpus = usable(&mut machine.gpus.iter().map(|gpu| &gpu.seat));
     let gpu_drives: Vec<usize> = of_drives.iter().copied().filter(|node| of_gpus.contains(node)).collect();
     let names = |nodes: &[usize]| cpus::list(nodes);

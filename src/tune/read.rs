@@ -1,13 +1,14 @@
 //! CPUs, nodes and settings of the kernel, from sysfs and procfs.
 
 use super::devices;
-use super::disk::{self, Served};
+use super::disk;
 use super::machine::{Cpu, Kernel, Machine};
 use super::tree::{Tree, split_number};
+use crate::sys::mount::Mount;
 
 impl Machine {
-    /// Reads a machine. Whatever is missing is left out: containers and virtual machines show less.
-    pub fn read(tree: &Tree, served: Option<&Served>) -> Self {
+    /// Reads a machine, with the drives below a mount. Whatever is missing is left out: containers and virtual machines show less.
+    pub fn read(tree: &Tree, mount: Option<&Mount>) -> Self {
         let cpus = cpus(tree);
         let allowed = match status_field(tree, "Cpus_allowed_list") {
             Some(list) => crate::base::cpus::parse_list(&list, crate::limits::CORES_MAX).unwrap_or_default(),
@@ -28,7 +29,7 @@ impl Machine {
             cards,
             controllers: devices::controllers(tree, &interrupts),
             gpus: devices::gpus(tree),
-            disk: served.map(|served| disk::below(tree, served)),
+            drives: mount.map(|mount| disk::drives(tree, mount)).unwrap_or_default(),
             kernel: kernel(tree),
             cpus,
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::advise::{How, Setting};
 use super::apply::Outcome;
+use super::disk::Served;
 use super::machine::{Machine, Seat};
 use super::place::Placement;
 use crate::base::{cpus, shell};
@@ -12,6 +13,7 @@ use crate::base::{cpus, shell};
 pub struct Report<'a> {
     pub machine: &'a Machine,
     pub placement: &'a Placement,
+    pub served: Option<&'a Served>,
     pub settings: &'a [Setting],
     /// For each setting what came of it, when it was applied.
     pub outcomes: Option<&'a [Outcome]>,
@@ -20,7 +22,7 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// The line that serves with this placement.
     pub(super) fn serve_line(&self) -> String {
-        let directory = self.machine.disk.as_ref().map(|disk| shell::quote(&disk.served.path));
+        let directory = self.served.map(|served| shell::quote(&served.path));
         format!("sluice serve {} --cores {}", directory.as_deref().unwrap_or("DIR"), cpus::list(&self.placement.data))
     }
 }
@@ -79,10 +81,10 @@ impl Report<'_> {
             let near = if near.is_empty() { String::new() } else { format!(", with {}", near.join(", ")) };
             writeln!(f, "  {} GPU, {}{near}", gpu.vendor, sits(&gpu.seat))?;
         }
-        if let Some(disk) = &machine.disk {
-            let names: Vec<&str> = disk.drives.iter().map(|drive| drive.name.as_str()).collect();
-            let on = if names.is_empty() { disk.served.mount.source.clone() } else { names.join(", ") };
-            writeln!(f, "  {} is {} on {on}", disk.served.path.display(), disk.served.mount.filesystem)?;
+        if let Some(served) = self.served {
+            let names: Vec<&str> = machine.drives.iter().map(|drive| drive.name.as_str()).collect();
+            let on = if names.is_empty() { served.mount.source.clone() } else { names.join(", ") };
+            writeln!(f, "  {} is {} on {on}", served.path.display(), served.mount.filesystem)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Machines and what the rules of this room's page say about them.
 
 use super::fixture::{Sketch, served};
-use super::{Clients, How, Machine, Outcome, Placement, Report, Setting, Wish, advise, apply, place};
+use super::{Clients, How, Machine, Outcome, Placement, Report, Setting, Wish, advise, apply, arrival, place, place_on};
 
 /// One socket with SMT: 16 cores, CPU n and n + 16 are siblings; one card, two drives.
 fn one_socket() -> Sketch {
@@ -58,7 +58,7 @@ fn one_socket_serves_on_one_thread_of_each_core_but_one() {
     assert_eq!((machine.cpus.len(), machine.physical_cores(), machine.cards.len(), machine.controllers.len()), (32, 16, 1, 2));
     assert_eq!(machine.controllers[1].interrupts.len(), 32, "the queue for administration is none of them");
     assert_eq!(machine.controllers[1].seat.bridge.as_deref(), Some("pci0000:40"));
-    assert_eq!(machine.disk.as_ref().expect("a directory").drives[0].name, "nvme1n1");
+    assert_eq!(machine.drives[0].name, "nvme1n1");
     let placement = placed(&machine, &[]);
     assert_eq!(placement.data, run(1, 15));
     assert_eq!(placement.spare, [0, 16], "one core in sixteen, with its sibling");
@@ -71,7 +71,7 @@ fn one_socket_serves_on_one_thread_of_each_core_but_one() {
 fn a_queue_for_each_core_interrupts_that_core() {
     let machine = one_socket().read(None);
     let placement = placed(&machine, &[]);
-    let settings = advise(&machine, &placement);
+    let settings = advise(&machine, &placement, None);
     let card = machine.card("eth0").expect("eth0");
     for (i, queue) in card.receive.iter().enumerate() {
         let number = queue.interrupt.as_ref().expect("an interrupt").number;
@@ -152,7 +152,7 @@ fn without_a_card_the_drive_decides_and_then_the_gpu() {
         sketch.link(&format!("{volume}/slaves/nvme{rank}n1"), &format!("/sys/class/block/nvme{rank}n1"));
     }
     let machine = sketch.read(Some(&served(253, 0)));
-    let names: Vec<&str> = machine.disk.as_ref().expect("a directory").drives.iter().map(|drive| drive.name.as_str()).collect();
+    let names: Vec<&str> = machine.drives.iter().map(|drive| drive.name.as_str()).collect();
     assert_eq!(names, ["nvme0n1", "nvme4n1"]);
     let preferred = place(&machine, &here).expect("placed");
     assert_eq!(preferred.nodes, [1]);
@@ -163,7 +163,7 @@ fn without_a_card_the_drive_decides_and_then_the_gpu() {
 fn gpus_are_shown_with_what_shares_their_bridge() {
     let machine = two_sockets().read(None);
     let placement = placed(&machine, &[]);
-    let text = Report { machine: &machine, placement: &placement, settings: &[], outcomes: None }.to_string();
+    let text = Report { machine: &machine, placement: &placement, settings: &[], served: None, outcomes: None }.to_string();
     assert!(text.contains("NVIDIA GPU, 0000:a2:00.0 below pci0000:a0, node 1, with eth2"), "{text}");
 }
 
@@ -183,7 +183,7 @@ fn a_virtual_machine_uses_all_cores_and_spreads_packets_in_the_kernel() {
     let machine = virtual_machine().read(Some(&served(254, 1)));
     let placement = placed(&machine, &[]);
     assert_eq!((placement.data.clone(), placement.spare.clone()), (run(0, 4), vec![]));
-    let settings = advise(&machine, &placement);
+    let settings = advise(&machine, &placement, None);
     assert_eq!(setting(&settings, "card.eth0.rx-0.rps_cpus").proposed, "f");
     assert!(settings.iter().all(|setting| !setting.id.contains("xps")), "one queue leaves no choice");
     let drive = setting(&settings, "drive.vda.scheduler");
@@ -199,7 +199,7 @@ fn fewer_queues_than_cores_interrupt_the_spare_core() {
     let machine = sketch.read(None);
     let placement = placed(&machine, &["eth0"]);
     assert_eq!((placement.data.clone(), placement.spare.clone()), (run(1, 7), vec![0]));
-    let settings = advise(&machine, &placement);
+    let settings = advise(&machine, &placement, None);
     let card = machine.card("eth0").expect("eth0");
     for queue in card.receive.iter().chain(&card.transmit) {
         let number = queue.interrupt.as_ref().expect("an interrupt").number;
@@ -249,10 +249,64 @@ fn an_interface_without_a_card_is_refused_with_a_choice() {
     }
 }
 
+/// A card of `queues` queues on a machine of eight cores, each queue's interrupt on one CPU.
+fn with_interrupts(queues: usize, cpu_of: impl Fn(usize) -> usize) -> Sketch {
+    let mut sketch = Sketch::new(1, 8, 1);
+    sketch.card("eth0", "pci0000:00/0000:00:01.1/0000:01:00.0", 0, queues, 100_000);
+    sketch.above("bond0", &["eth0"]);
+    for (i, queue) in sketch.read(None).card("eth0").expect("eth0").receive.iter().enumerate() {
+        let number = queue.interrupt.as_ref().expect("an interrupt").number;
+        sketch.file(&format!("/proc/irq/{number}/effective_affinity_list"), &cpu_of(i).to_string());
+    }
+    sketch
+}
+
+#[test]
+fn connections_follow_packets_only_where_packets_are_spread_evenly() {
+    let indices = |sketch: &Sketch| {
+        let machine = sketch.read(None);
+        let arrival = arrival(&machine, &placed(&machine, &["eth0"]));
+        assert!(!arrival.reason.is_empty());
+        arrival.interfaces
+    };
+    let even = with_interrupts(7, |queue| queue + 1);
+    let index = |name: &str| even.text(&format!("/sys/class/net/{name}/ifindex")).parse().expect("a number");
+    let mut both: Vec<u32> = vec![index("eth0"), index("bond0")];
+    let mut found = indices(&even);
+    both.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, both, "packets of a port may carry the bond's number");
+    // All on one core: it would accept every connection.
+    assert_eq!(indices(&with_interrupts(7, |_| 1)), [0; 0]);
+    // One core more than twice as often as others; one that is no data core; fewer queues than cores.
+    assert_eq!(indices(&with_interrupts(9, |queue| 1 + queue % 7)), [0; 0]);
+    assert_eq!(indices(&with_interrupts(8, |queue| queue)), [0; 0]);
+    assert_eq!(indices(&with_interrupts(2, |queue| queue + 1)), [0; 0]);
+    // RPS spreads what few queues bring in.
+    let steered = with_interrupts(2, |_| 0);
+    steered.file("/sys/class/net/eth0/queues/rx-0/rps_cpus", "fe");
+    assert_eq!(indices(&steered), [0; 0], "the other queue does not");
+    steered.file("/sys/class/net/eth0/queues/rx-1/rps_cpus", "fe");
+    assert_eq!(indices(&steered).len(), 2);
+    // What moves about cannot be relied on.
+    even.file("/proc/321/comm", "irqbalance");
+    assert_eq!(indices(&even), [0; 0]);
+}
+
+#[test]
+fn listed_cores_are_taken_as_they_are() {
+    let machine = two_sockets().read(None);
+    let placement = place_on(&machine, &wish(&["eth0", "eth2"]), vec![3, 4, 40]).expect("placed");
+    assert_eq!((placement.data, placement.nodes, placement.spare), (vec![3, 4, 40], vec![0, 1], vec![]));
+    assert_eq!(placement.shares[0].cores, [3, 4]);
+    assert_eq!(placement.shares[1].cores, [40]);
+}
+
 #[test]
 fn settings_of_the_kernel_are_put_right() {
     let sketch = one_socket();
-    let right = advise(&sketch.read(Some(&served(259, 0))), &placed(&sketch.read(None), &[]));
+    let directory = served(259, 0);
+    let right = advise(&sketch.read(Some(&directory)), &placed(&sketch.read(None), &[]), Some(&directory));
     let ids = ["memory.", "kernel.", "net.", "fs.", "limit.", "directory.", "drive."];
     for setting in right.iter().filter(|setting| ids.iter().any(|id| setting.id.starts_with(id))) {
         assert!(!setting.changes(), "{setting:?}");
@@ -273,7 +327,7 @@ fn settings_of_the_kernel_are_put_right() {
         sketch.file(&format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_available_governors"), "performance powersave");
     }
     let machine = sketch.read(Some(&served(259, 0)));
-    let settings = advise(&machine, &placed(&machine, &[]));
+    let settings = advise(&machine, &placed(&machine, &[]), None);
     for (file, _, id, value) in wrong {
         let found = setting(&settings, id);
         assert_eq!((found.proposed.as_str(), &found.how), (value, &How::Write { file: file.into(), text: value.into() }));
@@ -291,7 +345,7 @@ fn what_is_applied_lands_once_and_failures_are_named() {
     let look = || {
         let machine = sketch.read(Some(&served(259, 0)));
         let placement = placed(&machine, &[]);
-        advise(&machine, &placement)
+        advise(&machine, &placement, None)
     };
     let settings = look();
     let outcomes = apply(&sketch.tree(), &settings);
@@ -328,8 +382,10 @@ fn what_is_applied_lands_once_and_failures_are_named() {
 fn the_json_says_the_same_as_the_text() {
     let machine = one_socket().read(Some(&served(259, 0)));
     let placement = placed(&machine, &[]);
-    let settings = advise(&machine, &placement);
-    let report = Report { machine: &machine, placement: &placement, settings: &settings, outcomes: None };
+    let settings = advise(&machine, &placement, None);
+    let directory = served(259, 0);
+    let report =
+        Report { machine: &machine, placement: &placement, served: Some(&directory), settings: &settings, outcomes: None };
     let json: serde_json::Value = serde_json::from_str(&report.json().expect("JSON")).expect("JSON");
     assert_eq!(json["format"], 1);
     assert_eq!(json["placement"]["cores_list"], "1-15");

@@ -63,6 +63,22 @@ def test_the_named_cores_exist_and_can_be_served_on(report, data):
     assert {f"core-{cpu}" for cpu in cores} <= set(threads)
 
 
+def test_auto_serves_where_tune_says(data):
+    data.mkdir()
+    placement = json.loads(tune(data, "--json").stdout)["placement"]
+    # An address that a network card may bring clients to: on loopback alone no card has a say.
+    with Server(data, args=["--listen", "http://0.0.0.0:0"]) as server:
+        assert f"pinned to CPU {placement['cores_list']}\n" in server.log()
+        assert all(reason in server.log() for reason in placement["reasons"])
+        pinned = {}
+        for task in Path(f"/proc/{server.pid}/task").iterdir():
+            pinned[(task / "comm").read_text().strip()] = os.sched_getaffinity(int(task.name))
+        for cpu in placement["cores"]:
+            assert pinned[f"core-{cpu}"] == {cpu}
+        control = os.sched_getaffinity(server.pid)
+        assert control == (set(placement["spare"]) or os.sched_getaffinity(0)), "the control thread keeps off the data cores"
+
+
 def test_each_setting_is_what_the_kernel_says(report):
     assert report["settings"]
     for setting in report["settings"]:

@@ -1,14 +1,19 @@
 //! The kernel's side: io_uring, descriptors, CPUs, capabilities.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
 use io_uring::{IoUring, cqueue, squeue};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Privileges;
-use crate::config::Cores;
+use crate::config::{Config, Cores};
 use crate::limits::{self, descriptors_for};
 use crate::server::fatal::{Fatal, IoUringProblem};
+use crate::sys::{self, mount::Mount};
+use crate::tune::{self, Arrival, Clients, Machine, Placement, Tree, Wish};
 
 /// Builds a ring as a data core does, and lets it go: only the kernel itself knows about sysctls, filters and limits together.
 pub fn probe_io_uring() -> Result<(), Fatal> {
@@ -70,17 +75,36 @@ fn connections_that_fit(allowed: u64, cores: usize, wanted: usize) -> Result<usi
     Ok(wanted.min(for_connections / 5 * 4 / cores))
 }
 
-/// The CPUs to use. `auto` is the process's affinity mask, not the machine's count: containers and taskset speak through it.
-pub fn cpus(cores: &Cores) -> Result<Vec<usize>, Fatal> {
-    let mask = sched_getaffinity(None).map_err(|errno| Fatal::System { doing: "reading the CPU affinity", errno })?;
-    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| mask.is_set(*cpu)).collect();
-    choose_cpus(cores, allowed)
+/// The CPUs that this process may use: its affinity mask, not the machine's count. Containers and taskset speak through it.
+pub fn allowed_cpus() -> Result<Vec<usize>, Fatal> {
+    sys::cpu::available().map_err(|errno| Fatal::System { doing: "reading the CPU affinity", errno })
 }
 
-fn choose_cpus(cores: &Cores, allowed: Vec<usize>) -> Result<Vec<usize>, Fatal> {
-    let Cores::List(listed) = cores else { return Ok(allowed) };
+/// Listed CPUs that may not be used are refused before anything else is tried.
+pub fn check_cpus(cores: &Cores, allowed: &[usize]) -> Result<(), Fatal> {
+    let Cores::List(listed) = cores else { return Ok(()) };
     let refused: Vec<usize> = listed.iter().copied().filter(|cpu| !allowed.contains(cpu)).collect();
-    if refused.is_empty() { Ok(listed.clone()) } else { Err(Fatal::Cpus { refused, allowed }) }
+    if refused.is_empty() { Ok(()) } else { Err(Fatal::Cpus { refused, allowed: allowed.to_vec() }) }
+}
+
+/// Where to serve, by the rules of `sluice tune`; and the cards whose packets choose their core.
+pub fn place(config: &Config, directory: &OwnedFd, allowed: &[usize]) -> (Placement, Arrival) {
+    let mount = Mount::of(directory);
+    let machine = Machine::read(&Tree::new(Path::new("/")), mount.as_ref());
+    let is_local = config.listen.iter().all(|listen| listen.address.ip().is_loopback());
+    let wish = Wish { clients: if is_local { Clients::Here } else { Clients::Remote }, ..Wish::default() };
+    let placed = match &config.cores {
+        Cores::Auto => tune::place(&machine, &wish),
+        Cores::List(listed) => tune::place_on(&machine, &wish, listed.clone()),
+    };
+    match placed {
+        Ok(placement) if !placement.data.is_empty() => {
+            let arrival = tune::arrival(&machine, &placement);
+            (placement, arrival)
+        }
+        // No interface was named; and without /sys there is nothing to go by but the mask.
+        _ => (Placement::everywhere(allowed), Arrival::default()),
+    }
 }
 
 /// `trusted_xattr` was tried on the filesystem, because a capability inside a user namespace does not count for it.
@@ -127,11 +151,11 @@ mod tests {
 
     #[test]
     fn only_cpus_of_the_mask() {
-        assert_eq!(choose_cpus(&Cores::Auto, vec![1, 3]).ok(), Some(vec![1, 3]));
-        assert_eq!(choose_cpus(&Cores::List(vec![3]), vec![1, 3]).ok(), Some(vec![3]));
-        let refused = choose_cpus(&Cores::List(vec![0, 3]), vec![1, 3]).expect_err("CPU 0 is outside");
+        assert!(check_cpus(&Cores::Auto, &[1, 3]).is_ok());
+        assert!(check_cpus(&Cores::List(vec![3]), &[1, 3]).is_ok());
+        let refused = check_cpus(&Cores::List(vec![0, 3]), &[1, 3]).expect_err("CPU 0 is outside");
         let text = refused.to_string();
         assert!(text.contains("CPU 0") && text.contains("1,3"), "{text}");
-        assert!(!cpus(&Cores::Auto).expect("affinity").is_empty());
+        assert!(!allowed_cpus().expect("affinity").is_empty());
     }
 }

@@ -14,6 +14,7 @@ use super::fatal::Fatal;
 use super::root_keys::{self, RootKeys};
 use crate::config::{Config, ConfigError};
 use crate::limits;
+use crate::tune::{Arrival, Placement};
 
 pub use ports::bind_shared;
 
@@ -22,8 +23,10 @@ pub use ports::bind_shared;
 pub struct Boot {
     /// With the ports that the kernel chose for port 0, and no more connections than there are descriptors for.
     pub config: Arc<Config>,
-    /// The CPUs to start a data core on, ascending.
-    pub cpus: Vec<usize>,
+    /// The CPUs to start a data core on, ascending, and those for everything else.
+    pub placement: Placement,
+    /// The interfaces whose packets choose the core that accepts.
+    pub arrival: Arrival,
     pub root: RootKeys,
     /// The served directory, open.
     pub directory: OwnedFd,
@@ -53,15 +56,18 @@ pub struct Privileges {
 /// port is taken.
 pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     let mut warnings = Vec::new();
-    let cpus = kernel::cpus(&config.cores)?;
-    check_buffer_memory(&mut config, cpus.len())?;
+    let allowed = kernel::allowed_cpus()?;
+    kernel::check_cpus(&config.cores, &allowed)?;
     check_config_dir(&config)?;
     let directory = directory::open(&config.directory)?;
+    let (placement, arrival) = kernel::place(&config, &directory.handle, &allowed);
+    let cores = placement.data.len();
+    check_buffer_memory(&mut config, cores)?;
     if directory.is_new {
         warnings.push(format!("{} did not exist; it was created", config.directory.display()));
     }
     kernel::probe_io_uring()?;
-    let connections = kernel::raise_descriptors(cpus.len(), config.connections_per_core_max, &mut warnings)?;
+    let connections = kernel::raise_descriptors(cores, config.connections_per_core_max, &mut warnings)?;
     config.connections_per_core_max = connections;
     let ports = ports::reserve(&mut config.listen)?;
     let metrics = config.metrics_listen.map(ports::listen_for_metrics).transpose()?;
@@ -71,7 +77,8 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     }
     Ok(Boot {
         config: Arc::new(config),
-        cpus,
+        placement,
+        arrival,
         root,
         privileges: kernel::privileges(directory.trusted_xattr),
         directory: directory.handle,
