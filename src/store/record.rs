@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `user.sluice` | file, or directory of an explicit `dir/` | the summary: at most 64 bytes, kept inside the inode |
 //! | `user.sluice.x` | same | the extended record; if SPILLED, the SHA-256 (32 bytes) that names its file in `.sluice/spill/` |
+//! | `user.sluice.y` | directory | the same, if ALTERNATE |
 //! | `user.sluice.d` | directory | that a PUT made this directory: DELETE may remove it when it is empty |
 //!
 //! The summary binds itself to the file by size and mtime: `Summary::is_truthful`. When they differ, somebody changed the
@@ -22,6 +23,9 @@ use std::ffi::CStr;
 pub const SUMMARY_NAME: &CStr = c"user.sluice";
 /// The name of the extended record's attribute.
 pub const EXTENDED_NAME: &CStr = c"user.sluice.x";
+/// The name of the extended record's other attribute. A file gets its name when its record is complete, but a directory's is
+/// replaced in place: the new extended record goes beside the old one, and the summary says which of them is meant.
+pub const EXTENDED_ALTERNATE_NAME: &CStr = c"user.sluice.y";
 /// The name of a directory's mark.
 pub const DIRECTORY_NAME: &CStr = c"user.sluice.d";
 
@@ -30,6 +34,7 @@ const SUMMARY_SIZE: usize = 48;
 const HAS_EXTENDED: u8 = 1;
 const SPILLED: u8 = 2;
 const HAS_CHECKSUM: u8 = 4;
+const ALTERNATE: u8 = 8;
 const CONTENT_TYPE_NONE: u8 = 0;
 const CONTENT_TYPE_EXTENDED: u8 = 255;
 /// A checksum longer than this is in the extended record.
@@ -138,6 +143,8 @@ pub struct Summary {
     pub has_extended: bool,
     /// `user.sluice.x` holds the name of a spill file instead of the extended record.
     pub is_spilled: bool,
+    /// `user.sluice.y` is meant instead of `user.sluice.x`.
+    pub is_alternate: bool,
     /// Algorithm and kind of the checksum, also when its value is in the extended record.
     pub checksum_type: Option<(ChecksumAlgorithm, ChecksumKind)>,
     checksum: [u8; SMALL_CHECKSUM_SIZE],
@@ -164,6 +171,7 @@ impl Summary {
             checksum: reader.array()?,
             has_extended: flags & HAS_EXTENDED != 0,
             is_spilled: flags & SPILLED != 0,
+            is_alternate: flags & ALTERNATE != 0,
             checksum_type: match flags & HAS_CHECKSUM {
                 0 => None,
                 _ => Some((ChecksumAlgorithm::decode(checksum_code & 15)?, ChecksumKind::decode(checksum_code >> 4)?)),
@@ -188,6 +196,11 @@ impl Summary {
         Checksum::new(algorithm, kind, self.checksum.get(..algorithm.size())?)
     }
 
+    /// The attribute that has the extended record.
+    pub fn extended_name(&self) -> &'static CStr {
+        if self.is_alternate { EXTENDED_ALTERNATE_NAME } else { EXTENDED_NAME }
+    }
+
     /// The content type, when it is one of the interned ones.
     pub fn content_type(&self) -> Option<&'static str> {
         CONTENT_TYPES.get(usize::from(self.content_type).checked_sub(1)?).copied()
@@ -197,6 +210,7 @@ impl Summary {
         let flag = |condition: bool, bit: u8| if condition { bit } else { 0 };
         let flags = flag(self.has_extended, HAS_EXTENDED)
             | flag(self.is_spilled, SPILLED)
+            | flag(self.is_alternate, ALTERNATE)
             | flag(self.checksum_type.is_some(), HAS_CHECKSUM);
         let checksum_code = self.checksum_type.map_or(0, |(algorithm, kind)| algorithm as u8 | (kind as u8) << 4);
         let mut bytes = [0; SUMMARY_SIZE];
@@ -217,7 +231,7 @@ impl Summary {
             code => usize::from(code) <= CONTENT_TYPES.len(),
         };
         content_type_known
-            && (self.has_extended || !self.is_spilled)
+            && (self.has_extended || !(self.is_spilled || self.is_alternate))
             && (self.has_extended || checksum_size <= SMALL_CHECKSUM_SIZE)
             && self.checksum[small_size..].iter().all(|&byte| byte == 0)
     }
@@ -275,10 +289,13 @@ impl Encoded {
         &self.summary
     }
 
-    /// The value of `user.sluice` when the extended bytes go to a spill file and `user.sluice.x` holds its name.
-    pub fn summary_spilled(&self) -> [u8; SUMMARY_SIZE] {
+    /// The value of `user.sluice` by where the extended record is: in a spill file, whose name is in its place, or in
+    /// `user.sluice.y`.
+    pub fn summary_of(&self, is_spilled: bool, is_alternate: bool) -> [u8; SUMMARY_SIZE] {
         let mut summary = self.summary;
-        summary[1] |= SPILLED | HAS_EXTENDED;
+        if self.extended.is_some() {
+            summary[1] |= if is_spilled { SPILLED } else { 0 } | if is_alternate { ALTERNATE } else { 0 };
+        }
         summary
     }
 }
@@ -321,6 +338,7 @@ impl Record {
             parts: self.parts,
             has_extended: extended.is_some(),
             is_spilled: false,
+            is_alternate: false,
             checksum_type: self.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
             checksum,
             content_type,
@@ -704,8 +722,9 @@ mod tests {
             prop_assert_eq!(&Record::decode(encoded.summary(), encoded.extended.as_deref()).unwrap(), &record);
             let summary = Summary::decode(encoded.summary()).unwrap();
             prop_assert_eq!(summary.has_extended, encoded.extended.is_some());
-            let spilled = encoded.summary_spilled();
-            prop_assert!(Summary::decode(&spilled).unwrap().is_spilled);
+            let spilled = encoded.summary_of(true, true);
+            let elsewhere = Summary::decode(&spilled).unwrap();
+            prop_assert_eq!((elsewhere.is_spilled, elsewhere.is_alternate), (encoded.extended.is_some(), encoded.extended.is_some()));
             prop_assert_eq!(&Record::decode(&spilled, encoded.extended.as_deref()).unwrap(), &record);
             let lost = Record::decode(encoded.summary(), None).unwrap();
             prop_assert_eq!((lost.size, lost.etag), (record.size, record.etag));
