@@ -100,6 +100,10 @@ pub const BLOCK_SIZE: usize = 512 * 1024;
 pub const BLOCK_ALIGN: usize = 4096;
 /// Bytes of a huge page: the unit in which the arena takes memory.
 pub const HUGE_PAGE_SIZE: usize = 2 * 1024 * 1024;
+/// How often a core looks for huge pages of its arena that nobody used in between.
+pub const ARENA_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// Huge pages that a core gives back to the kernel at one look: freeing them holds it up, and so does the first use afterwards.
+pub const ARENA_RELEASES_MAX: usize = 16;
 /// Default of `--buffer-memory`: all blocks of all cores.
 pub const BUFFER_MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
 /// Blocks that one transfer holds at most: one being received, the others being written (or the same for a download).
@@ -214,7 +218,7 @@ pub const PIPELINE_TURN_MAX: usize = 16;
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// How long accepting pauses when descriptors or connections have run out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a request may run before its rate is judged.
+/// How long a body may be waited for before its rate is judged.
 pub const RATE_GRACE: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a connection that ends with unread bytes is still read, so that the answer arrives.
 pub const LINGER_DURATION: Duration = Duration::from_secs(3);

@@ -2,7 +2,7 @@
 //! holds it owns its bytes. Blocks are the unit of receiving, digesting, O_DIRECT writing, reading ahead and sending.
 //!
 //! Imports `limits` and `metrics::record` only. Limits: an arena never grows after its start; when it is empty, transfers wait
-//! in the order in which they asked.
+//! in the order in which they asked. Memory that nobody used for a while goes back to the kernel, some at each look.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, HUGE_PAGE_SIZE};
+use crate::limits::{ARENA_RELEASES_MAX, BLOCK_ALIGN, BLOCK_SIZE, HUGE_PAGE_SIZE};
 use crate::metrics::record;
 
 /// The blocks of one data core. Clones share them; it cannot leave its thread.
@@ -29,8 +29,12 @@ struct Shared {
 }
 
 struct State {
-    /// Start offsets of the blocks that nobody holds.
+    /// Start offsets of the blocks that nobody holds, the next one to be handed out at the end.
     free: Vec<usize>,
+    /// The fewest free blocks since `release_idle` looked: so many at the front of `free` were not touched since.
+    free_min: usize,
+    /// The huge pages that were handed out since they were last given back.
+    touched: Vec<bool>,
     /// Those that wait for a block, oldest first, each with the ticket that its future knows it by.
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
@@ -49,9 +53,10 @@ impl Arena {
         let size = size.max(HUGE_PAGE_SIZE).next_multiple_of(HUGE_PAGE_SIZE);
         let memory = Mapping::new(size)?;
         // Handed out from the end of the list: low addresses first, so that a lightly used arena touches few pages.
-        let free = (0..size / BLOCK_SIZE).rev().map(|index| index * BLOCK_SIZE).collect();
+        let free: Vec<usize> = (0..size / BLOCK_SIZE).rev().map(|index| index * BLOCK_SIZE).collect();
         record::blocks(0, size / BLOCK_SIZE);
-        let state = RefCell::new(State { free, waiting: VecDeque::new(), next_ticket: 0 });
+        let (free_min, touched) = (free.len(), vec![false; size / HUGE_PAGE_SIZE]);
+        let state = RefCell::new(State { free, free_min, touched, waiting: VecDeque::new(), next_ticket: 0 });
         Ok(Self { shared: Rc::new(Shared { memory, state }) })
     }
 
@@ -61,7 +66,7 @@ impl Arena {
         if !state.waiting.is_empty() {
             return None;
         }
-        let offset = state.free.pop()?;
+        let offset = state.pop()?;
         drop(state);
         Some(self.lease(offset))
     }
@@ -87,12 +92,42 @@ impl Arena {
         self.shared.memory.size / BLOCK_SIZE
     }
 
+    /// Gives the memory of huge pages back to the kernel of which no block was held since the last call: at most
+    /// `ARENA_RELEASES_MAX` of them. How many it were.
+    pub fn release_idle(&self) -> usize {
+        let mut state = self.shared.state.borrow_mut();
+        let mut idle_blocks = vec![0; state.touched.len()];
+        let untouched = state.free_min.min(state.free.len());
+        for offset in &state.free[..untouched] {
+            idle_blocks[offset / HUGE_PAGE_SIZE] += 1;
+        }
+        let is_idle = |page: &usize| idle_blocks[*page] == HUGE_PAGE_SIZE / BLOCK_SIZE && state.touched[*page];
+        let pages: Vec<usize> = (0..idle_blocks.len()).filter(is_idle).take(ARENA_RELEASES_MAX).collect();
+        for &page in &pages {
+            self.shared.memory.release(page * HUGE_PAGE_SIZE);
+            state.touched[page] = false;
+        }
+        // Low addresses first again, so that a light load gathers on few pages.
+        state.free.sort_unstable_by(|one, other| other.cmp(one));
+        state.free_min = state.free.len();
+        pages.len()
+    }
+
     fn lease(&self, offset: usize) -> Block {
         assert!(offset.is_multiple_of(BLOCK_SIZE) && offset + BLOCK_SIZE <= self.shared.memory.size);
         record::blocks(self.block_count() - self.free_count(), self.block_count());
         // SAFETY: the assertion above keeps the block inside the mapping, which lives as long as `shared`.
         let start = unsafe { self.shared.memory.start.add(offset) };
         Block { start, offset, arena: self.shared.clone() }
+    }
+}
+
+impl State {
+    fn pop(&mut self) -> Option<usize> {
+        let offset = self.free.pop()?;
+        self.free_min = self.free_min.min(self.free.len());
+        self.touched[offset / HUGE_PAGE_SIZE] = true;
+        Some(offset)
     }
 }
 
@@ -112,7 +147,7 @@ impl Future for Take<'_> {
             (None, front) => front.is_none(),
             (Some(ticket), front) => front.is_some_and(|(waiting, _)| *waiting == ticket),
         };
-        if first && let Some(offset) = state.free.pop() {
+        if first && let Some(offset) = state.pop() {
             if self.ticket.take().is_some() {
                 state.waiting.pop_front();
             }
@@ -248,6 +283,17 @@ fn prefer_own_node(start: usize, size: usize) -> bool {
     unsafe { libc::syscall(libc::SYS_mbind, start, size, libc::MPOL_PREFERRED, nodes.as_ptr(), NODES_MAX + 1, 0) == 0 }
 }
 
+impl Mapping {
+    /// Drops what the huge page at `offset` holds; it reads as zeros until it is written again. The caller holds none of it.
+    fn release(&self, offset: usize) {
+        assert!(offset.is_multiple_of(HUGE_PAGE_SIZE) && offset + HUGE_PAGE_SIZE <= self.size);
+        // SAFETY: the assertion keeps the range inside the mapping; no lease refers to it, so no reference does.
+        unsafe {
+            libc::madvise(self.start.as_ptr().add(offset).cast(), HUGE_PAGE_SIZE, libc::MADV_DONTNEED);
+        }
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: exactly the range that `new` kept; no lease is left, since each holds the `Rc` that owns this.
@@ -304,6 +350,29 @@ mod tests {
         let starts = lines.filter_map(|(address, rest)| Some((usize::from_str_radix(address, 16).ok()?, rest)));
         let (_, policy) = starts.filter(|(address, _)| *address <= start).max_by_key(|(address, _)| *address).unwrap();
         assert_eq!(policy.starts_with("prefer"), allowed, "{policy}");
+    }
+
+    /// Only whole huge pages of which no block was held between two looks.
+    #[test]
+    fn idle_memory_goes_back_to_the_kernel() {
+        let blocks_per_page = HUGE_PAGE_SIZE / BLOCK_SIZE;
+        let arena = Arena::new((ARENA_RELEASES_MAX + 3) * HUGE_PAGE_SIZE).unwrap();
+        let mut blocks: Vec<Block> = std::iter::from_fn(|| arena.try_take()).collect();
+        blocks.iter_mut().for_each(|block| block.bytes_mut().fill(1));
+        let held = blocks.remove(blocks_per_page);
+        drop(blocks);
+        assert_eq!(arena.release_idle(), 0, "all of it was held since the start");
+        assert_eq!(arena.release_idle(), ARENA_RELEASES_MAX);
+        let mut again = arena.try_take().unwrap();
+        assert!(again.bytes().iter().all(|byte| *byte == 0), "given back");
+        again.bytes_mut().fill(2);
+        drop(again);
+        assert_eq!(arena.release_idle(), 2, "the rest, but for the page of which one is held, and the one used again");
+        assert_eq!(arena.release_idle(), 1);
+        assert!(held.bytes().iter().all(|byte| *byte == 1));
+        drop(held);
+        arena.release_idle();
+        assert_eq!((arena.release_idle(), arena.release_idle()), (1, 0));
     }
 
     #[test]

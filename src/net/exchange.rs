@@ -22,11 +22,13 @@ pub struct Exchange {
     pub(super) timeouts: Arc<Timeouts>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) arrival: Arrival,
-    /// What arrived behind the head; `prefetched_from` says how much of it is still to be taken.
-    pub(super) buffer: Rc<Vec<u8>>,
+    /// What arrived behind the head, let go when all of it is taken; `prefetched_from` says where the rest begins.
+    pub(super) buffer: Vec<u8>,
     pub(super) prefetched_from: usize,
     pub(super) started: Instant,
     pub(super) body_received: u64,
+    /// For how long the body was waited for. What the client waits for us does not count against its rate.
+    pub(super) body_waited: Duration,
     pub(super) body_is_done: bool,
     pub(super) bytes_sent: u64,
     pub(super) measured: Measured,
@@ -180,12 +182,13 @@ impl Exchange {
         if !self.prefetched().is_empty() {
             return Ok(());
         }
-        let elapsed = self.started.elapsed();
-        if elapsed > self.timeouts.total || self.is_too_slow(elapsed) {
+        if self.started.elapsed() > self.timeouts.total || self.is_too_slow() {
             return Err(ReceiveError::TimedOut);
         }
-        let wait = self.watched.wait(self.transport.readable(), self.timeouts.body_stall, stall.after());
-        match wait.await {
+        let since = Instant::now();
+        let waited = self.watched.wait(self.transport.readable(), self.timeouts.body_stall, stall.after()).await;
+        self.body_waited += since.elapsed();
+        match waited {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(ReceiveError::Ended),
             Err(Interrupt::Expired) => Err(ReceiveError::TimedOut),
@@ -196,7 +199,7 @@ impl Exchange {
     /// Puts back bytes that were received but belong to the next request: before what is still to be taken.
     pub fn put_back(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.buffer = Rc::new([bytes, self.prefetched()].concat());
+            self.buffer = [bytes, self.prefetched()].concat();
             self.prefetched_from = 0;
             self.body_received = self.body_received.saturating_sub(bytes.len() as u64);
         }
@@ -310,11 +313,17 @@ impl Exchange {
         into[..count].copy_from_slice(&self.buffer[self.prefetched_from..][..count]);
         self.prefetched_from += count;
         self.body_received += count as u64;
+        if self.prefetched_from == self.buffer.len() {
+            // A client that stalls now must not cost what it has sent already.
+            self.buffer = Vec::new();
+            self.prefetched_from = 0;
+        }
         count
     }
 
-    fn is_too_slow(&self, elapsed: Duration) -> bool {
-        elapsed > RATE_GRACE && (self.body_received as f64) < elapsed.as_secs_f64() * self.timeouts.rate_min as f64
+    fn is_too_slow(&self) -> bool {
+        let least = self.body_waited.as_secs_f64() * self.timeouts.rate_min as f64;
+        self.body_waited > RATE_GRACE && (self.body_received as f64) < least
     }
 }
 
@@ -336,6 +345,56 @@ mod tests {
     use crate::io::{Helpers, Socket, run_core};
     use crate::net::serve::{After, connection};
     use crate::net::watch::Watchers;
+
+    /// Runs `service` on the first request of a wire.
+    fn serve_one(wire: Rc<Wire>, rate_min: u64, service: impl for<'a> AsyncFn(&'a mut Exchange) -> After + 'static) {
+        run_core(Helpers::start(1, || ()).unwrap(), || async move {
+            let long = Duration::from_secs(600);
+            let timeouts = Timeouts { head: long, idle: long, body_stall: long, total: long, rate_min };
+            let watched = Watchers::default().enter();
+            connection(Transport::Plain(Socket::Sim(wire.end())), None, watched, Arc::new(timeouts), Rc::new(service)).await;
+        })
+        .unwrap();
+    }
+
+    const HEAD: &str = "PUT /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n";
+
+    /// A minute in which the server had no block for its client, and a minute in which the client was waited for.
+    #[test]
+    fn only_time_in_which_the_body_was_waited_for_counts_against_its_rate() {
+        let outcomes = Rc::new(RefCell::new(Vec::new()));
+        let seen = outcomes.clone();
+        let wire = Wire::new([HEAD, "body"].concat().into_bytes(), usize::MAX, Death::Fin, 64 * 1024);
+        wire.slow(HEAD.len());
+        serve_one(wire, 1000, async move |exchange: &mut Exchange| {
+            let minute = Duration::from_secs(60);
+            exchange.started = exchange.started.checked_sub(minute).unwrap();
+            let received = exchange.receive(&mut [0; 3], Stall::Ignore).await;
+            seen.borrow_mut().push(received);
+            exchange.body_waited += minute;
+            let waited = exchange.wait_readable(Stall::Ignore).await;
+            seen.borrow_mut().push(waited.map(|()| 0));
+            After::Abort
+        });
+        assert_eq!(*outcomes.borrow(), [Ok(3), Err(ReceiveError::TimedOut)]);
+    }
+
+    /// What came with the head does not stay until the request ends.
+    #[test]
+    fn bytes_that_were_taken_are_let_go() {
+        let wire = Wire::new([HEAD, "body"].concat().into_bytes(), usize::MAX, Death::Fin, 64 * 1024);
+        let sizes = Rc::new(RefCell::new(Vec::new()));
+        let seen = sizes.clone();
+        serve_one(wire, 0, async move |exchange: &mut Exchange| {
+            let Arrival::Request(head) = exchange.arrival() else { return After::Abort };
+            for _ in 0..2 {
+                exchange.receive(&mut [0; 2], Stall::Ignore).await.unwrap();
+                seen.borrow_mut().push((exchange.buffer.capacity() > 0, head.bytes.len()));
+            }
+            After::Abort
+        });
+        assert_eq!(*sizes.borrow(), [(true, HEAD.len()), (false, HEAD.len())]);
+    }
 
     /// A chunked body whose end comes in one segment with the requests behind it, taken into a buffer that is smaller.
     #[test]

@@ -204,9 +204,13 @@ where
         transport.shutdown(Shutdown::Write);
         return None;
     };
-    let bytes = Rc::new(buffer);
+    // The head stays until the request ends, what came behind it only until it is taken.
+    let (bytes, behind, prefetched_from) = match buffer.len() - head_size {
+        0 => (buffer, Vec::new(), 0),
+        _ => (buffer[..head_size].to_vec(), buffer, head_size),
+    };
     let arrival = match arrival {
-        Ok(head) => Arrival::Request(ReceivedHead { head: Rc::new(head), bytes: bytes.clone() }),
+        Ok(head) => Arrival::Request(ReceivedHead { head: Rc::new(head), bytes: Rc::new(bytes) }),
         Err(refusal) => refusal,
     };
     let mut exchange = Exchange {
@@ -215,10 +219,11 @@ where
         timeouts,
         peer,
         arrival,
-        buffer: bytes,
-        prefetched_from: head_size,
+        buffer: behind,
+        prefetched_from,
         started,
         body_received: 0,
+        body_waited: Duration::ZERO,
         body_is_done: false,
         bytes_sent: 0,
         measured: Measured::default(),

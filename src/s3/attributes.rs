@@ -5,7 +5,9 @@ use super::context::Context;
 use super::error::S3Error;
 use super::list::count;
 use super::{get, metadata};
+use crate::digest::checksum::{Algorithm, Kind};
 use crate::limits::LIST_PAGE_MAX;
+use crate::store::checksum;
 use crate::store::record::Record;
 use crate::xml::{self, Checksums, ObjectPart, ObjectParts};
 
@@ -16,13 +18,13 @@ pub(super) async fn get_object_attributes(context: &Context<'_>) -> Result<Reply
     let state = get::find(context).await?.state;
     let etag = metadata::etag_of(&state).to_string();
     let record = state.record.as_ref();
-    let checksum = record.and_then(|record| Some((record.checksum.as_ref()?, metadata::checksum_of(record)?)));
+    let checksum = record.and_then(|record| Some((record.checksum.as_ref()?, checksum::of_record(record)?)));
     let text = checksum.as_ref().map(|(_, checksum)| checksum.to_string());
     let values: Vec<(&str, &str)> = match (&checksum, &text) {
-        (Some((kept, _)), Some(text)) => vec![(metadata::algorithm_of(kept.algorithm).name(), text.as_str())],
+        (Some((kept, _)), Some(text)) => vec![(Algorithm::from(kept.algorithm).name(), text.as_str())],
         _ => Vec::new(),
     };
-    let checksum_type = checksum.as_ref().map(|(kept, _)| metadata::kind_of(kept.kind).name());
+    let checksum_type = checksum.as_ref().map(|(kept, _)| Kind::from(kept.kind).name());
     let part_count = record.map_or(0, |record| record.parts);
     let marker: u32 = header_number(context, "x-amz-part-number-marker")?.unwrap_or(0);
     let max_parts = match header_number(context, "x-amz-max-parts")? {

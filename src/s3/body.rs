@@ -117,24 +117,23 @@ pub(super) async fn document_without_checksum(
     Ok(body.receive(exchange, size_max).await?.bytes)
 }
 
-/// Whether the request's body is read to its end, so that the next request follows. A small rest is read and dropped: that
-/// costs less than a new connection.
-pub(super) async fn is_consumed(exchange: &mut Exchange, request: &Request<'_>) -> bool {
-    let length = match request.framing() {
-        Framing::None => return true,
-        // Where a chunked body ends is known only to its decoder, which told when it was done.
-        Framing::Chunked => return exchange.body_is_done(),
-        Framing::Length(length) => length,
-    };
-    if exchange.body_is_done() {
-        return true;
+/// Whether the next request can follow this one's body: it was read to its end, or the rest is small enough to be read and dropped,
+/// which costs less than a new connection.
+pub(super) fn can_be_skipped(exchange: &Exchange, request: &Request<'_>) -> bool {
+    let waits_to_be_invited = request.expects_continue() && exchange.body_received() == 0;
+    match rest(exchange, request) {
+        Some(0) => true,
+        Some(rest) => rest <= DRAIN_SIZE_MAX && !waits_to_be_invited,
+        None => false,
     }
-    let mut rest = length.saturating_sub(exchange.body_received());
+}
+
+/// Reads and drops what is left of the body, after the answer: a client that is slow to send is told at once what became of its
+/// request. Whether the end was reached.
+pub(super) async fn skip(exchange: &mut Exchange, request: &Request<'_>) -> bool {
+    let Some(mut rest) = rest(exchange, request) else { return false };
     if rest == 0 {
         return true;
-    }
-    if rest > DRAIN_SIZE_MAX || (request.expects_continue() && exchange.body_received() == 0) {
-        return false;
     }
     let mut waste = vec![0; 4096];
     while rest > 0 {
@@ -145,6 +144,17 @@ pub(super) async fn is_consumed(exchange: &mut Exchange, request: &Request<'_>) 
         }
     }
     true
+}
+
+/// Bytes of the body that were not received. `None`: where a chunked body ends is known only to its decoder, which told when it
+/// was done.
+fn rest(exchange: &Exchange, request: &Request<'_>) -> Option<u64> {
+    match request.framing() {
+        _ if exchange.body_is_done() => Some(0),
+        Framing::None => Some(0),
+        Framing::Chunked => None,
+        Framing::Length(length) => Some(length.saturating_sub(exchange.body_received())),
+    }
 }
 
 fn decoded_length(context: &Context<'_>) -> Result<u64, S3Error> {

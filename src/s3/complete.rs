@@ -13,9 +13,9 @@ use crate::digest::{Algorithm, Checksum, ETag};
 use crate::io::blocking_slow;
 use crate::limits::XML_COMPLETE_SIZE_MAX;
 use crate::net::Exchange;
-use crate::store::StoreError;
 use crate::store::commit::Published;
 use crate::store::multipart::{ChosenPart, Completion, UploadError, complete};
+use crate::store::{StoreError, checksum};
 use crate::xml::{self, Checksums, CompleteMultipartUploadResult, CompletedPart};
 
 /// `POST /bucket/key?uploadId=ID`.
@@ -117,7 +117,7 @@ fn invalid_part(id: &str, number: u32, listed: &[CompletedPart]) -> S3Error {
 fn result(context: &Context<'_>, published: &Published) -> Vec<u8> {
     let record = &published.record;
     let etag = metadata::etag_of_record(record).to_string();
-    let checksum = metadata::checksum_of(record).map(|checksum| (checksum.value.algorithm().name(), checksum.to_string()));
+    let checksum = checksum::of_record(record).map(|checksum| (checksum.value.algorithm().name(), checksum.to_string()));
     let values: Vec<(&str, &str)> = checksum.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let location = location(context);
     let mut out = Vec::new();
@@ -130,7 +130,7 @@ fn result(context: &Context<'_>, published: &Published) -> Vec<u8> {
             etag: &etag,
             checksums: Checksums {
                 values: &values,
-                checksum_type: record.checksum.as_ref().map(|kept| metadata::kind_of(kept.kind).name()),
+                checksum_type: record.checksum.as_ref().map(|kept| Kind::from(kept.kind).name()),
             },
         },
     );

@@ -11,6 +11,7 @@ use super::error::{Code, S3Error};
 use super::put::{self, Conditions, durable};
 use super::slow::{self, Document};
 use super::{metadata, multipart, refusal};
+use crate::digest::checksum::Kind;
 use crate::digest::{Algorithm, ETag};
 use crate::http::conditional::{self, Outcome};
 use crate::http::{self, Range};
@@ -22,7 +23,7 @@ use crate::store::commit::{self, Published, Upload};
 use crate::store::multipart::UploadName;
 use crate::store::object::{self, Object};
 use crate::store::record::Record;
-use crate::store::{StoreError, copy, key, stage};
+use crate::store::{StoreError, checksum, copy, key, stage};
 use crate::xml::{self, Checksums, CopyResult};
 
 /// `PUT /bucket/key` with `x-amz-copy-source`.
@@ -81,9 +82,9 @@ async fn copy_bytes(
 fn copy_document(published: &Published) -> Vec<u8> {
     let record = &published.record;
     let etag = metadata::etag_of_record(record).to_string();
-    let checksum = metadata::checksum_of(record).map(|checksum| (checksum.value.algorithm().name(), checksum.to_string()));
+    let checksum = checksum::of_record(record).map(|checksum| (checksum.value.algorithm().name(), checksum.to_string()));
     let values: Vec<(&str, &str)> = checksum.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let checksum_type = record.checksum.as_ref().map(|kept| metadata::kind_of(kept.kind).name());
+    let checksum_type = record.checksum.as_ref().map(|kept| Kind::from(kept.kind).name());
     let mut out = Vec::new();
     xml::copy_object(
         &mut out,

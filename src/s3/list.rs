@@ -10,6 +10,7 @@ use super::context::Context;
 use super::error::{Code, S3Error};
 use super::{metadata, refusal};
 use crate::base::time::Timestamp;
+use crate::digest::checksum::{Algorithm, Kind};
 use crate::io::blocking;
 use crate::limits::LIST_PAGE_MAX;
 use crate::store::list::{self, Entry, Object, Page};
@@ -246,8 +247,8 @@ impl<'a> Shown<'a> {
             last_modified: self.last_modified,
             etag: &self.etag,
             size: self.size,
-            checksum_algorithm: checksum.map(|(algorithm, _)| metadata::algorithm_of(algorithm).name()),
-            checksum_type: checksum.map(|(_, kind)| metadata::kind_of(kind).name()),
+            checksum_algorithm: checksum.map(|(algorithm, _)| Algorithm::from(algorithm).name()),
+            checksum_type: checksum.map(|(_, kind)| Kind::from(kind).name()),
             owner,
         }
     }

@@ -12,9 +12,10 @@ use crate::digest::etag::FileState;
 use crate::digest::{Checksum, ETag};
 use crate::flow::Digests;
 use crate::limits::USER_METADATA_SIZE_MAX;
+use crate::store::checksum;
 use crate::store::list::Object;
 use crate::store::object::State;
-use crate::store::record::{self, ChecksumAlgorithm, ChecksumKind, Record};
+use crate::store::record::{self, Record};
 use crate::sys::FileStat;
 
 /// What S3 answers where no type was given.
@@ -80,48 +81,9 @@ fn without_aws_chunked(value: &[u8]) -> Option<Vec<u8>> {
 /// The digests of a single upload, into its record.
 pub(super) fn add_digests(record: &mut Record, digests: &Digests) {
     record.etag = digests.md5;
-    let mut checksums = digests.checksums.iter().filter_map(|value| stored(value, ChecksumKind::FullObject));
+    let mut checksums = digests.checksums.iter().filter_map(|value| checksum::kept(&Checksum { value: *value, parts: None }));
     record.checksum = checksums.next();
     record.more_checksums = checksums.collect();
-}
-
-/// A checksum as it is kept.
-pub(super) fn stored(value: &Value, kind: ChecksumKind) -> Option<record::Checksum> {
-    let algorithm = match value.algorithm() {
-        Algorithm::Crc32 => ChecksumAlgorithm::Crc32,
-        Algorithm::Crc32c => ChecksumAlgorithm::Crc32c,
-        Algorithm::Crc64Nvme => ChecksumAlgorithm::Crc64Nvme,
-        Algorithm::Sha1 => ChecksumAlgorithm::Sha1,
-        Algorithm::Sha256 => ChecksumAlgorithm::Sha256,
-    };
-    record::Checksum::new(algorithm, kind, value.as_bytes())
-}
-
-/// A kept algorithm's own name.
-pub(super) fn algorithm_of(algorithm: ChecksumAlgorithm) -> Algorithm {
-    match algorithm {
-        ChecksumAlgorithm::Crc32 => Algorithm::Crc32,
-        ChecksumAlgorithm::Crc32c => Algorithm::Crc32c,
-        ChecksumAlgorithm::Crc64Nvme => Algorithm::Crc64Nvme,
-        ChecksumAlgorithm::Sha1 => Algorithm::Sha1,
-        ChecksumAlgorithm::Sha256 => Algorithm::Sha256,
-    }
-}
-
-/// The object's checksum, with the number of its parts where it is made of theirs.
-pub(super) fn checksum_of(record: &Record) -> Option<Checksum> {
-    let kept = record.checksum.as_ref()?;
-    let value = Value::from_bytes(algorithm_of(kept.algorithm), kept.value())?;
-    let parts = (kept.kind == ChecksumKind::Composite).then_some(record.parts);
-    Some(Checksum { value, parts })
-}
-
-/// What S3 calls a kind.
-pub(super) fn kind_of(kind: ChecksumKind) -> Kind {
-    match kind {
-        ChecksumKind::Composite => Kind::Composite,
-        ChecksumKind::FullObject => Kind::FullObject,
-    }
 }
 
 thread_local! {
@@ -213,12 +175,12 @@ pub(super) fn write_headers(answer: &mut Answer, context: &Context<'_>, state: &
 
 /// The checksum of part `number`.
 pub(super) fn part_checksum(record: &Record, number: u32) -> Option<Value> {
-    Value::from_bytes(algorithm_of(record.checksum?.algorithm), record.part_checksum(number)?)
+    Value::from_bytes(Algorithm::from(record.checksum?.algorithm), record.part_checksum(number)?)
 }
 
 /// The checksum headers, for a client that asked with `x-amz-checksum-mode: ENABLED`.
 pub(super) fn write_checksum(answer: &mut Answer, record: &Record) {
-    let (Some(kept), Some(checksum)) = (&record.checksum, checksum_of(record)) else { return };
+    let (Some(kept), Some(checksum)) = (&record.checksum, checksum::of_record(record)) else { return };
     write_checksum_of(answer, kept, &checksum.to_string());
 }
 
@@ -230,6 +192,6 @@ pub(super) fn write_part_checksum(answer: &mut Answer, record: &Record, number: 
 }
 
 fn write_checksum_of(answer: &mut Answer, kept: &record::Checksum, value: &str) {
-    answer.header(algorithm_of(kept.algorithm).header(), value.as_bytes());
-    answer.header("x-amz-checksum-type", kind_of(kept.kind).name().as_bytes());
+    answer.header(Algorithm::from(kept.algorithm).header(), value.as_bytes());
+    answer.header("x-amz-checksum-type", Kind::from(kept.kind).name().as_bytes());
 }

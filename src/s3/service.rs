@@ -171,7 +171,10 @@ pub async fn serve_exchange(core: &Core, exchange: &mut Exchange) -> After {
     if core.settings.live.load().log_requests {
         log_request(exchange, head.as_ref(), &request_id, exchanged.status);
     }
-    exchanged.after
+    match &head {
+        Some(head) if exchanged.after == After::Keep && !body::skip(exchange, &head.request()).await => After::Close,
+        _ => exchanged.after,
+    }
 }
 
 async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead, request_id: &str) -> Result<Reply, S3Error> {
@@ -295,13 +298,11 @@ fn route(request: &Request<'_>, query: &Query<'_>, address: &Address) -> Result<
     })
 }
 
-/// Sends an answer that is in memory, and decides whether the connection can go on: only when the request's body was read
-/// to its end.
+/// Sends an answer that is in memory, and decides whether the connection can go on: only when the end of the request's body can
+/// be reached.
 async fn send(core: &Core, exchange: &mut Exchange, head: Option<&ReceivedHead>, answer: &Answer, request_id: &str) -> Exchanged {
-    let keep = match head {
-        Some(head) => head.request().keep_alive() && body::is_consumed(exchange, &head.request()).await,
-        None => false,
-    };
+    let request = head.map(ReceivedHead::request);
+    let keep = request.is_some_and(|request| request.keep_alive() && body::can_be_skipped(exchange, &request));
     let head_only = head.is_some_and(|head| head.request().method() == "HEAD");
     let keep = keep && !exchange.drains();
     let bytes = answer.render(core, request_id, keep, head_only);

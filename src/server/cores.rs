@@ -17,7 +17,7 @@ use super::{CoreLife, Event};
 use crate::auth::RootCredentials;
 use crate::config::{Config, Scheme};
 use crate::io::{self, Helpers, Listener};
-use crate::limits::{DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG, RECENT_SHARE, SLOW_HELPERS_PER_CORE};
+use crate::limits::{ARENA_LOOK_INTERVAL, DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG, RECENT_SHARE, SLOW_HELPERS_PER_CORE};
 use crate::mem::Arena;
 use crate::metrics::export::Sources;
 use crate::metrics::record::{self, CoreCells};
@@ -237,9 +237,18 @@ fn run_core(start: Start, life: CoreLife, ready: &Ready) {
     life.drained();
 }
 
+/// Gives memory back that transfers of an earlier moment needed, for as long as the core runs.
+async fn release_idle_memory(arena: Arena) {
+    loop {
+        io::sleep(ARENA_LOOK_INTERVAL).await;
+        arena.release_idle();
+    }
+}
+
 /// The core's tasks: listeners, the sweep of deadlines, and the wait for the end.
 async fn serve(start: Start, arena: Arena, ready: &Ready) {
     let Start { cpu, config, settings, stop, listeners, seed, tls, timeouts, .. } = start;
+    io::spawn(release_idle_memory(arena.clone()));
     let core = Rc::new(Core::new(settings, arena, seed, config.connections_per_core_max / RECENT_SHARE));
     io::spawn(core.clone().forget_recent());
     let service = Rc::new(async move |exchange: &mut net::Exchange| s3::serve_exchange(&core, exchange).await);

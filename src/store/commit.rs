@@ -1,13 +1,14 @@
 //! From a filled file to an object (DESIGN §5): everything about it goes onto the file first, then the name, under the
 //! key's lock, with the precondition decided there; then, outside, the barrier.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::barrier::Ticket;
 use super::key::{self, Location};
 use super::object::{self, State};
-use super::record::{EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
+use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
 use super::stage::{Staged, Temporary};
 use super::tree::{self, Obstacle, Parents};
 use super::volume::{Sync, Volume};
@@ -151,6 +152,11 @@ pub(super) fn seal(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Reco
     assert_eq!(stat.size, size, "a file of another length than its object is never published");
     (record.size, record.mtime_ns) = (size, stat.mtime_ns);
     write_record(volume, file, &record.encode())?;
+    sync_file(volume, file)
+}
+
+/// Everything of a file or directory onto the disk, where that is done for each by itself.
+fn sync_file(volume: &Volume, file: &OwnedFd) -> Result<()> {
     if volume.sync() == Sync::Each && sys::file::sync(file).is_err() {
         volume.barrier.fail();
         return Err(StoreError::VolumeFailed);
@@ -158,22 +164,47 @@ pub(super) fn seal(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Reco
     Ok(())
 }
 
-/// Both attributes; the extended one in a spill file when it does not fit beside the inode.
+/// Both attributes onto a file that has neither.
 fn write_record(volume: &Volume, file: &OwnedFd, encoded: &Encoded) -> Result<()> {
-    let Some(extended) = &encoded.extended else {
-        return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?);
-    };
+    let is_spilled = write_extended(volume, file, encoded, EXTENDED_NAME)?;
+    Ok(sys::xattr::write(file, SUMMARY_NAME, &encoded.summary_of(is_spilled, false))?)
+}
+
+/// Replaces the record of a directory. Its extended part goes where the old one is not, and counts from the moment in which the
+/// summary names it: whatever comes between, the object is the old one or the new one.
+fn replace_record(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Result<()> {
+    let (is_spilled, is_alternate) = write_beside(volume, directory, encoded)?;
+    sys::xattr::write(directory, SUMMARY_NAME, &encoded.summary_of(is_spilled, is_alternate))?;
+    for (name, is_meant) in [(EXTENDED_NAME, !is_alternate), (EXTENDED_ALTERNATE_NAME, is_alternate)] {
+        if encoded.extended.is_none() || !is_meant {
+            sys::xattr::remove(directory, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the extended record where the summary of now does not look. Whether it was spilled, and whether that is the other place.
+fn write_beside(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Result<(bool, bool)> {
+    let before = object::read_summary(directory)?.filter(|before| before.has_extended);
+    let is_alternate = before.is_some_and(|before| !before.is_alternate);
+    let name = if is_alternate { EXTENDED_ALTERNATE_NAME } else { EXTENDED_NAME };
+    Ok((write_extended(volume, directory, encoded, name)?, is_alternate))
+}
+
+/// The extended record, if there is one, into the attribute `name`, or into a spill file when it does not fit beside the inode.
+/// Whether it was spilled.
+fn write_extended(volume: &Volume, file: &OwnedFd, encoded: &Encoded, name: &CStr) -> Result<bool> {
+    let Some(extended) = &encoded.extended else { return Ok(false) };
     if extended.len() <= EXTENDED_RECORD_INLINE_SIZE_MAX {
-        match sys::xattr::write(file, EXTENDED_NAME, extended) {
-            Ok(()) => return Ok(sys::xattr::write(file, SUMMARY_NAME, encoded.summary())?),
+        match sys::xattr::write(file, name, extended) {
+            Ok(()) => return Ok(false),
             // ext4 has one block for all attributes of a file: of 1 KiB on small images.
             Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    let name = spill(volume, extended)?;
-    sys::xattr::write(file, EXTENDED_NAME, &name)?;
-    Ok(sys::xattr::write(file, SUMMARY_NAME, &encoded.summary_spilled())?)
+    sys::xattr::write(file, name, &spill(volume, extended)?)?;
+    Ok(true)
 }
 
 /// Writes an immutable file named by its SHA-256, unless it is there already.
@@ -182,7 +213,7 @@ fn spill(volume: &Volume, bytes: &[u8]) -> Result<[u8; 32]> {
     let name = hex::encode(&digest);
     if sys::stat::at(&volume.spill, name.as_bytes()).is_ok() {
         // Its writer may not have synced the name yet.
-        return sync_spill(volume).map(|()| digest);
+        return sync_file(volume, &volume.spill).map(|()| digest);
     }
     let temporary = Temporary::new(volume)?;
     let file = sys::path::create_new(temporary.directory(), temporary.name(), 0o600, false)?;
@@ -197,16 +228,8 @@ fn spill(volume: &Volume, bytes: &[u8]) -> Result<[u8; 32]> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    sync_spill(volume)?;
+    sync_file(volume, &volume.spill)?;
     Ok(digest)
-}
-
-fn sync_spill(volume: &Volume) -> Result<()> {
-    if volume.sync() == Sync::Each && sys::file::sync(&volume.spill).is_err() {
-        volume.barrier.fail();
-        return Err(StoreError::VolumeFailed);
-    }
-    Ok(())
 }
 
 /// How one attempt to publish ended.
@@ -321,6 +344,7 @@ fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], r
     let directory = &parents.directory;
     if staged.name.is_some() {
         inherit::from_directory(&staged.file, directory)?;
+        sync_file(volume, &staged.file)?;
     }
     let linked = match &staged.name {
         None => sys::path::link(&staged.file, directory, name),
@@ -333,7 +357,9 @@ fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], r
             // EEXIST decides: nobody who uses the lock made this file.
             Ok(stat) if stat.kind == FileKind::Regular && replaces == Replaces::Nothing => return Ok(Attempt::Again),
             Ok(stat) if stat.kind == FileKind::Regular => {
-                inherit::from_file(&staged.file, directory, name, &stat)?;
+                if inherit::from_file(&staged.file, directory, name, &stat)? {
+                    sync_file(volume, &staged.file)?;
+                }
                 if let Some(attempt) = replace(volume, staged, directory, name)? {
                     return Ok(attempt);
                 }
@@ -384,7 +410,7 @@ pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut r
             Err(Obstacle::Error(error)) => return Err(error),
         };
         (record.size, record.mtime_ns) = (0, sys::clock::realtime_ns());
-        write_record(volume, &parents.directory, &record.encode())?;
+        replace_record(volume, &parents.directory, &record.encode())?;
         match sys::path::unlink(&parents.directory, key::BODY_OF_DIRECTORY) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -426,6 +452,43 @@ mod tests {
             let record = Record::new(0, 0, [0; 16]);
             commit(&self.volume, Upload { bucket, key, staged, size: bytes.len() as u64, tail, record, condition })
         }
+    }
+
+    /// A crash between the two attributes of a directory's record leaves the old object whole.
+    #[test]
+    fn the_record_of_a_directory_changes_in_one_step() {
+        let fixture = Fixture::new();
+        let record_of = |text: &str| {
+            let mut record = Record::new(0, 0, [text.len() as u8; 16]);
+            record.user_metadata = vec![(b"text".to_vec(), text.as_bytes().to_vec())];
+            record
+        };
+        let seen = || {
+            let record = object::open(&fixture.volume, "bucket", b"dir/").unwrap().state.record.unwrap();
+            let text = record.user_metadata.first().map(|(_, text)| String::from_utf8(text.clone()).unwrap());
+            (record.etag, text)
+        };
+        let directory_of = || sys::path::open_dir(&fixture.volume.root, b"bucket/dir", Symlinks::Deny).unwrap();
+        std::fs::create_dir(fixture.top.path().join("bucket/dir")).unwrap();
+        let mut before = None;
+        for text in ["a", "bb", "ccc", "dddd"] {
+            let (directory, encoded) = (directory_of(), record_of(text).encode());
+            write_beside(&fixture.volume, &directory, &encoded).unwrap();
+            if let Some(before) = &before {
+                assert_eq!(&seen(), before);
+            }
+            replace_record(&fixture.volume, &directory, &encoded).unwrap();
+            assert_eq!(seen(), ([text.len() as u8; 16], Some(text.to_owned())));
+            before = Some(seen());
+        }
+        replace_record(&fixture.volume, &directory_of(), &Record::new(0, 0, [9; 16]).encode()).unwrap();
+        assert_eq!(seen(), ([9; 16], None));
+        let mut names = [0; 256];
+        let size = sys::xattr::names(directory_of(), &mut names).unwrap();
+        assert!(
+            !names[..size].split(|byte| *byte == 0).any(|name| name.starts_with(b"user.sluice.")),
+            "what was replaced is gone"
+        );
     }
 
     /// `If-None-Match: *` counts a file made through POSIX, also one that is made behind the look.

@@ -3,7 +3,7 @@
 use super::barrier::Ticket;
 use super::commit::{Condition, current};
 use super::key::{self, BODY_OF_DIRECTORY, Location, OBJECT_OF_DIRECTORY};
-use super::record::{EXTENDED_NAME, SUMMARY_NAME};
+use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, SUMMARY_NAME};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, tree};
 use crate::sys::path::Symlinks;
@@ -86,6 +86,7 @@ fn remove_directory_object(volume: &Volume, bucket: &str, location: &Location) -
         return Ok(body);
     }
     sys::xattr::remove(&directory, EXTENDED_NAME)?;
+    sys::xattr::remove(&directory, EXTENDED_ALTERNATE_NAME)?;
     sync(volume, &directory)?;
     Ok(Removed::Below(location.path.clone()))
 }

@@ -15,9 +15,10 @@ const ACL_SIZE_MAX: usize = 1024;
 const SETGID: u32 = 0o2000;
 
 /// An overwrite keeps owner, group, permission bits and POSIX ACL of the file it replaces, and drops setuid, setgid and
-/// capabilities. An ordinary user may not give files away: then the file is its own.
-pub(super) fn from_file(file: &OwnedFd, directory: &OwnedFd, name: &[u8], old: &sys::FileStat) -> Result<()> {
+/// capabilities. An ordinary user may not give files away: then the file is its own. Whether anything of the file changed.
+pub(super) fn from_file(file: &OwnedFd, directory: &OwnedFd, name: &[u8], old: &sys::FileStat) -> Result<bool> {
     let new = sys::stat::of(file)?;
+    let mut is_changed = (new.uid, new.gid, new.mode & 0o7777) != (old.uid, old.gid, old.mode & 0o777);
     if (new.uid, new.gid) != (old.uid, old.gid) {
         match sys::file::set_owner(file, old.uid, old.gid) {
             Ok(()) | Err(Errno::PERM) => {}
@@ -29,12 +30,13 @@ pub(super) fn from_file(file: &OwnedFd, directory: &OwnedFd, name: &[u8], old: &
     }
     let mut acl = [0; ACL_SIZE_MAX];
     if let Ok(Some(size)) = sys::xattr::read_at(directory, name, ACCESS_ACL_NAME, &mut acl) {
+        is_changed = true;
         match sys::xattr::write(file, ACCESS_ACL_NAME, &acl[..size]) {
             Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(())
+    Ok(is_changed)
 }
 
 /// The group of a setgid directory and its default ACL, as inode(7) and acl(5) give them to a file made there.

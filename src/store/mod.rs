@@ -29,6 +29,7 @@ pub mod seams;
 pub mod stage;
 mod sweep;
 mod tree;
+mod unsynced;
 pub mod volume;
 mod walk;
 

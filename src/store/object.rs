@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 
 use super::key::{self, Location};
-use super::record::{EXTENDED_NAME, Record, SUMMARY_NAME, Summary};
+use super::record::{Record, SUMMARY_NAME, Summary};
 use super::volume::Volume;
 use super::{Result, StoreError};
 use crate::base::hex;
@@ -109,10 +109,27 @@ fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Objec
     if stat.kind != FileKind::Directory {
         return Err(StoreError::NoObject);
     }
-    let Some(summary) = read_summary(&directory)? else { return Err(StoreError::NoObject) };
-    let record = read_record(volume, &directory, &summary)?;
+    let Some(record) = read_directory_record(volume, &directory)? else { return Err(StoreError::NoObject) };
     // The record of a directory is not bound to its mtime, which every file made inside changes.
     Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0 }, is_at_key: false })
+}
+
+/// Both parts of a directory's record as they belong together: a writer may replace them between the two looks.
+fn read_directory_record(volume: &Volume, directory: &OwnedFd) -> Result<Option<Record>> {
+    const ATTEMPTS: usize = 8;
+    let mut record = None;
+    let mut summary = read_summary(directory)?;
+    for _ in 0..ATTEMPTS {
+        record = summary.map(|summary| read_record(volume, directory, &summary)).transpose()?;
+        if !summary.is_some_and(|summary| summary.has_extended) {
+            break;
+        }
+        let before = std::mem::replace(&mut summary, read_summary(directory)?);
+        if before == summary {
+            break;
+        }
+    }
+    Ok(record)
 }
 
 fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
@@ -144,7 +161,7 @@ pub(super) fn state_of(volume: &Volume, file: &OwnedFd, stat: FileStat) -> Resul
 }
 
 /// The summary, when there is one that we understand. Any POSIX user can write nonsense there: that is no record.
-fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
+pub(super) fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
     let mut buffer = [0; RECORD_SIZE_MAX];
     match sys::xattr::read(file, SUMMARY_NAME, &mut buffer) {
         Ok(Some(size)) => Ok(Summary::decode(&buffer[..size]).ok()),
@@ -163,7 +180,7 @@ fn read_record(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Rec
 }
 
 fn read_extended(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Option<Vec<u8>>> {
-    let value = match sys::xattr::read_vec(file, EXTENDED_NAME, EXTENDED_RECORD_SIZE_MAX) {
+    let value = match sys::xattr::read_vec(file, summary.extended_name(), EXTENDED_RECORD_SIZE_MAX) {
         Ok(Some(value)) => value,
         Ok(None) | Err(Errno::TOOBIG) => return Ok(None),
         Err(errno) => return Err(errno.into()),

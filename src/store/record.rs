@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `user.sluice` | file, or directory of an explicit `dir/` | the summary: at most 64 bytes, kept inside the inode |
 //! | `user.sluice.x` | same | the extended record; if SPILLED, the SHA-256 (32 bytes) that names its file in `.sluice/spill/` |
+//! | `user.sluice.y` | directory | the same, if ALTERNATE |
 //! | `user.sluice.d` | directory | that a PUT made this directory: DELETE may remove it when it is empty |
 //!
 //! The summary binds itself to the file by size and mtime: `Summary::is_truthful`. When they differ, somebody changed the
@@ -22,6 +23,9 @@ use std::ffi::CStr;
 pub const SUMMARY_NAME: &CStr = c"user.sluice";
 /// The name of the extended record's attribute.
 pub const EXTENDED_NAME: &CStr = c"user.sluice.x";
+/// The name of the extended record's other attribute. A file gets its name when its record is complete, but a directory's is
+/// replaced in place: the new extended record goes beside the old one, and the summary says which of them is meant.
+pub const EXTENDED_ALTERNATE_NAME: &CStr = c"user.sluice.y";
 /// The name of a directory's mark.
 pub const DIRECTORY_NAME: &CStr = c"user.sluice.d";
 
@@ -30,6 +34,7 @@ const SUMMARY_SIZE: usize = 48;
 const HAS_EXTENDED: u8 = 1;
 const SPILLED: u8 = 2;
 const HAS_CHECKSUM: u8 = 4;
+const ALTERNATE: u8 = 8;
 const CONTENT_TYPE_NONE: u8 = 0;
 const CONTENT_TYPE_EXTENDED: u8 = 255;
 /// A checksum longer than this is in the extended record.
@@ -138,6 +143,8 @@ pub struct Summary {
     pub has_extended: bool,
     /// `user.sluice.x` holds the name of a spill file instead of the extended record.
     pub is_spilled: bool,
+    /// `user.sluice.y` is meant instead of `user.sluice.x`.
+    pub is_alternate: bool,
     /// Algorithm and kind of the checksum, also when its value is in the extended record.
     pub checksum_type: Option<(ChecksumAlgorithm, ChecksumKind)>,
     checksum: [u8; SMALL_CHECKSUM_SIZE],
@@ -164,6 +171,7 @@ impl Summary {
             checksum: reader.array()?,
             has_extended: flags & HAS_EXTENDED != 0,
             is_spilled: flags & SPILLED != 0,
+            is_alternate: flags & ALTERNATE != 0,
             checksum_type: match flags & HAS_CHECKSUM {
                 0 => None,
                 _ => Some((ChecksumAlgorithm::decode(checksum_code & 15)?, ChecksumKind::decode(checksum_code >> 4)?)),
@@ -188,6 +196,11 @@ impl Summary {
         Checksum::new(algorithm, kind, self.checksum.get(..algorithm.size())?)
     }
 
+    /// The attribute that has the extended record.
+    pub fn extended_name(&self) -> &'static CStr {
+        if self.is_alternate { EXTENDED_ALTERNATE_NAME } else { EXTENDED_NAME }
+    }
+
     /// The content type, when it is one of the interned ones.
     pub fn content_type(&self) -> Option<&'static str> {
         CONTENT_TYPES.get(usize::from(self.content_type).checked_sub(1)?).copied()
@@ -197,6 +210,7 @@ impl Summary {
         let flag = |condition: bool, bit: u8| if condition { bit } else { 0 };
         let flags = flag(self.has_extended, HAS_EXTENDED)
             | flag(self.is_spilled, SPILLED)
+            | flag(self.is_alternate, ALTERNATE)
             | flag(self.checksum_type.is_some(), HAS_CHECKSUM);
         let checksum_code = self.checksum_type.map_or(0, |(algorithm, kind)| algorithm as u8 | (kind as u8) << 4);
         let mut bytes = [0; SUMMARY_SIZE];
@@ -217,7 +231,7 @@ impl Summary {
             code => usize::from(code) <= CONTENT_TYPES.len(),
         };
         content_type_known
-            && (self.has_extended || !self.is_spilled)
+            && (self.has_extended || !(self.is_spilled || self.is_alternate))
             && (self.has_extended || checksum_size <= SMALL_CHECKSUM_SIZE)
             && self.checksum[small_size..].iter().all(|&byte| byte == 0)
     }
@@ -275,10 +289,13 @@ impl Encoded {
         &self.summary
     }
 
-    /// The value of `user.sluice` when the extended bytes go to a spill file and `user.sluice.x` holds its name.
-    pub fn summary_spilled(&self) -> [u8; SUMMARY_SIZE] {
+    /// The value of `user.sluice` by where the extended record is: in a spill file, whose name is in its place, or in
+    /// `user.sluice.y`.
+    pub fn summary_of(&self, is_spilled: bool, is_alternate: bool) -> [u8; SUMMARY_SIZE] {
         let mut summary = self.summary;
-        summary[1] |= SPILLED | HAS_EXTENDED;
+        if self.extended.is_some() {
+            summary[1] |= if is_spilled { SPILLED } else { 0 } | if is_alternate { ALTERNATE } else { 0 };
+        }
         summary
     }
 }
@@ -321,6 +338,7 @@ impl Record {
             parts: self.parts,
             has_extended: extended.is_some(),
             is_spilled: false,
+            is_alternate: false,
             checksum_type: self.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
             checksum,
             content_type,
@@ -656,136 +674,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::collection::vec;
-    use proptest::option;
-    use proptest::prelude::*;
-
-    fn checksum() -> impl Strategy<Value = Checksum> {
-        (1u8..6, 0u8..2, any::<[u8; 32]>()).prop_map(|(algorithm, kind, value)| {
-            let algorithm = ChecksumAlgorithm::decode(algorithm).unwrap();
-            Checksum::new(algorithm, ChecksumKind::decode(kind).unwrap(), &value[..algorithm.size()]).unwrap()
-        })
-    }
-
-    fn content_type() -> impl Strategy<Value = Cow<'static, [u8]>> {
-        prop_oneof![
-            (0..CONTENT_TYPES.len()).prop_map(|index| Cow::Borrowed(CONTENT_TYPES[index].as_bytes())),
-            vec(any::<u8>(), 0..40).prop_map(Cow::Owned),
-        ]
-    }
-
-    fn record() -> impl Strategy<Value = Record> {
-        let header = || option::of(vec(any::<u8>(), 0..200));
-        let facts = (any::<u64>(), any::<i64>(), any::<[u8; 16]>(), any::<u32>());
-        let headers = (option::of(content_type()), header(), header(), header(), header(), header(), header());
-        let metadata = vec((vec(any::<u8>(), 0..140), vec(any::<u8>(), 0..300)), 0..5);
-        let runs = vec((any::<u32>(), any::<u64>()).prop_map(|(count, size)| PartRun { count, size }), 0..4);
-        let of_parts = vec(any::<u8>(), 0..100);
-        let rest = (option::of(checksum()), vec(checksum(), 0..3), metadata, option::of(any::<[u8; 16]>()), runs, of_parts);
-        (facts, headers, rest).prop_map(|(facts, headers, rest)| {
-            let mut record = Record::new(facts.0, facts.1, facts.2);
-            record.parts = facts.3;
-            (record.content_type, record.cache_control, record.content_disposition) = (headers.0, headers.1, headers.2);
-            (record.content_encoding, record.content_language, record.expires) = (headers.3, headers.4, headers.5);
-            record.website_redirect_location = headers.6;
-            (record.checksum, record.more_checksums, record.user_metadata) = (rest.0, rest.1, rest.2);
-            (record.upload, record.part_sizes, record.part_checksums) = (rest.3, rest.4, rest.5);
-            record
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_encoded_is_decoded(record in record()) {
-            let encoded = record.encode();
-            prop_assert!(encoded.summary().len() <= RECORD_SIZE_MAX);
-            prop_assert_eq!(&Record::decode(encoded.summary(), encoded.extended.as_deref()).unwrap(), &record);
-            let summary = Summary::decode(encoded.summary()).unwrap();
-            prop_assert_eq!(summary.has_extended, encoded.extended.is_some());
-            let spilled = encoded.summary_spilled();
-            prop_assert!(Summary::decode(&spilled).unwrap().is_spilled);
-            prop_assert_eq!(&Record::decode(&spilled, encoded.extended.as_deref()).unwrap(), &record);
-            let lost = Record::decode(encoded.summary(), None).unwrap();
-            prop_assert_eq!((lost.size, lost.etag), (record.size, record.etag));
-        }
-
-        #[test]
-        fn any_bytes_are_an_error_or_canonical(
-            noise in vec(any::<u8>(), 0..70), record in record(),
-            flips in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in any::<prop::sample::Index>())
-        {
-            if let Ok(decoded) = Summary::decode(&noise) {
-                prop_assert_eq!(&decoded.encode()[..], &noise[..]);
-            }
-            let encoded = record.encode();
-            let (mut summary, mut extended) = (encoded.summary().to_vec(), encoded.extended.unwrap_or_default());
-            for (index, value) in flips {
-                let length = summary.len() + extended.len();
-                match index.index(length) {
-                    at if at < summary.len() => summary[at] = value,
-                    at => extended[at - 48] = value,
-                }
-            }
-            extended.truncate(cut.index(extended.len() + 1));
-            if let Ok(decoded) = Summary::decode(&summary) {
-                prop_assert_eq!(&decoded.encode()[..], &summary[..]);
-            }
-            if let Ok(decoded) = Record::decode(&summary, Some(&extended)) {
-                let again = decoded.encode();
-                prop_assert_eq!(Record::decode(again.summary(), again.extended.as_deref()).unwrap(), decoded);
-            }
-        }
-    }
-
-    #[test]
-    fn an_ordinary_object_needs_no_second_attribute() {
-        let mut record = Record::new(5, 1_700_000_000_123_456_789, [9; 16]);
-        record.content_type = Some(Cow::Borrowed(b"image/png"));
-        record.checksum = Checksum::new(ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject, &[1; 8]);
-        assert_eq!(record.encode().extended, None);
-        record.checksum = Checksum::new(ChecksumAlgorithm::Sha256, ChecksumKind::FullObject, &[1; 32]);
-        let encoded = record.encode();
-        assert!(encoded.extended.is_some());
-        let summary = Summary::decode(encoded.summary()).unwrap();
-        assert_eq!(summary.checksum_type, Some((ChecksumAlgorithm::Sha256, ChecksumKind::FullObject)));
-        assert_eq!(summary.checksum(), None);
-        assert_eq!(Checksum::new(ChecksumAlgorithm::Crc32, ChecksumKind::FullObject, &[1; 8]), None);
-    }
-
-    #[test]
-    fn parts_are_found_by_number() {
-        let mut record = Record::new(0, 0, [0; 16]);
-        record.part_sizes = Record::runs_of([5, 5, 5, 7, 5, 2]);
-        assert_eq!(record.part_sizes.len(), 4);
-        let found: Vec<_> = (0..8).map(|number| record.part(number)).collect();
-        let expected = [None, Some((0, 5)), Some((5, 5)), Some((10, 5)), Some((15, 7)), Some((22, 5)), Some((27, 2)), None];
-        assert_eq!(found, expected);
-        record.part_sizes = vec![PartRun { count: u32::MAX, size: u64::MAX }];
-        assert_eq!(record.part(3), None);
-        record.part_sizes = vec![PartRun { count: 1, size: u64::MAX - 5 }, PartRun { count: 1, size: 20 }];
-        assert_eq!(record.part(2), None, "it would end beyond 64 bits");
-    }
-
-    #[test]
-    fn nine_hundred_parts_and_full_metadata_spill_rarely_and_ten_thousand_sizes_fit() {
-        let mut record = Record::new(0, 0, [0; 16]);
-        record.part_sizes = Record::runs_of((0..900).map(|part| if part < 899 { 5 << 20 } else { 77 }));
-        assert!(record.encode().extended.unwrap().len() < 32);
-        record.part_sizes = Record::runs_of((0..10_000).map(|part| (5 << 40) + part));
-        record.user_metadata = vec![(b"n".to_vec(), vec![b'v'; 2047])];
-        record.checksum = Checksum::new(ChecksumAlgorithm::Sha256, ChecksumKind::Composite, &[1; 32]);
-        record.part_checksums = (0..10_000).flat_map(|part| [(part % 251) as u8; 32]).collect();
-        assert_eq!((record.part_checksum(10_000), record.part_checksum(10_001)), (Some(&[210; 32][..]), None));
-        let encoded = record.encode();
-        assert!(encoded.extended.as_ref().unwrap().len() < EXTENDED_RECORD_SIZE_MAX);
-        assert_eq!(Record::decode(encoded.summary(), encoded.extended.as_deref()).unwrap(), record);
-    }
-
-    #[test]
-    fn a_mark_of_ours_is_exact() {
-        assert!(is_made_by_put(&DIRECTORY_MADE_BY_PUT));
-        assert!(!is_made_by_put(b"") && !is_made_by_put(&[1, 3]));
-    }
-}
+mod tests;

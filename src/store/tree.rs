@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::key::{self, OBJECT_OF_DIRECTORY};
 use super::locks::KeyGuard;
 use super::record::{self, DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME, SUMMARY_NAME};
+use super::unsynced::Making;
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError};
 use crate::limits::RECORD_SIZE_MAX;
@@ -16,11 +17,9 @@ use crate::sys::{self, Errno, FileKind};
 /// Mode of directories that a PUT makes, before the umask and a default ACL.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// A directory in which to publish, and those on the way to it that had to be made.
+/// A directory in which to publish. Its own name is durable where no shared barrier makes it so.
 pub(super) struct Parents {
     pub(super) directory: Rc<OwnedFd>,
-    /// For filesystems without a shared barrier: directories whose entries changed, the deepest last.
-    changed: Vec<Rc<OwnedFd>>,
 }
 
 /// What stands in the way of a directory.
@@ -45,7 +44,9 @@ pub(super) fn path_of(bucket: &str, path: &[u8]) -> Vec<u8> {
 /// Opens the directory `path` of a bucket, making what is missing.
 pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result::Result<Parents, Obstacle> {
     match sys::path::open_dir(&volume.root, &path_of(bucket, path), Symlinks::Deny) {
-        Ok(directory) => return Ok(Parents::at(Rc::new(directory))),
+        // None on the way is being made, so each has a name that lasts.
+        Ok(directory) if volume.sync() != Sync::Each || volume.unsynced.is_empty() => return Ok(Parents::at(Rc::new(directory))),
+        Ok(_) => {}
         Err(Errno::NOENT | Errno::NOTDIR) => {}
         Err(errno) => return Err(errno.into()),
     }
@@ -55,7 +56,7 @@ pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
         walked += name.len() + usize::from(walked > 0);
         match sys::path::open_dir(&parents.directory, name, Symlinks::Deny) {
-            Ok(directory) => parents.directory = Rc::new(directory),
+            Ok(directory) => parents.enter(volume, name, directory)?,
             Err(Errno::NOENT) => parents.make(volume, name)?,
             Err(Errno::NOTDIR) => return Err(obstacle(&parents.directory, name, &path[..walked])),
             Err(errno) => return Err(errno.into()),
@@ -77,10 +78,20 @@ fn obstacle(directory: &OwnedFd, name: &[u8], path: &[u8]) -> Obstacle {
 impl Parents {
     /// A directory that is there.
     pub(super) fn at(directory: Rc<OwnedFd>) -> Self {
-        Self { directory, changed: Vec::new() }
+        Self { directory }
+    }
+
+    /// Goes into a directory that is there.
+    fn enter(&mut self, volume: &Volume, name: &[u8], directory: OwnedFd) -> Result<()> {
+        if volume.sync() == Sync::Each && volume.unsynced.contains(sys::stat::of(&self.directory)?.inode, name) {
+            self.sync(volume)?;
+        }
+        self.directory = Rc::new(directory);
+        Ok(())
     }
 
     fn make(&mut self, volume: &Volume, name: &[u8]) -> Result<()> {
+        let _note = note(volume, &self.directory, name)?;
         let made = match sys::path::mkdir(&self.directory, name, DIRECTORY_MODE) {
             Ok(()) => true,
             // Another PUT was faster.
@@ -91,27 +102,28 @@ impl Parents {
         if made {
             sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
         }
-        let parent = std::mem::replace(&mut self.directory, Rc::new(directory));
-        if volume.sync() == Sync::Each {
-            self.changed.push(parent);
-        }
+        // At once: should this PUT fail, others rely on the directory.
+        self.sync(volume)?;
+        self.directory = Rc::new(directory);
         Ok(())
     }
 
-    /// Syncs the directory and those above it that changed, deepest first, where no shared barrier does it.
+    /// Syncs the directory where no shared barrier does it.
     pub(super) fn sync(&self, volume: &Volume) -> Result<()> {
-        if volume.sync() != Sync::Each {
-            return Ok(());
-        }
-        let changed = std::iter::once(&self.directory).chain(self.changed.iter().rev());
-        for directory in changed {
-            if sys::file::sync(directory).is_err() {
-                volume.barrier.fail();
-                return Err(StoreError::VolumeFailed);
-            }
+        if volume.sync() == Sync::Each && sys::file::sync(&self.directory).is_err() {
+            volume.barrier.fail();
+            return Err(StoreError::VolumeFailed);
         }
         Ok(())
     }
+}
+
+/// Notes a directory that is about to be made, where its name has to be synced.
+fn note<'a>(volume: &'a Volume, parent: &OwnedFd, name: &[u8]) -> Result<Option<Making<'a>>> {
+    if volume.sync() != Sync::Each {
+        return Ok(None);
+    }
+    Ok(Some(volume.unsynced.making(sys::stat::of(parent)?.inode, name)))
 }
 
 /// Turns the object at `path` into a directory that holds it (`a` becomes `a/` with the object inside), in one step of the
@@ -135,6 +147,7 @@ pub(super) fn convert_to_directory(volume: &Volume, bucket: &str, path: &[u8]) -
     if linked.kind != FileKind::Regular {
         return Ok(());
     }
+    let _note = note(volume, &parent, name)?;
     let staged = volume.temporary_name();
     sys::path::mkdir(&volume.staging, &staged, DIRECTORY_MODE)?;
     let directory = sys::path::open_dir(&volume.staging, &staged, Symlinks::Deny)?;

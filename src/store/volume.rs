@@ -9,6 +9,7 @@ use super::barrier::{Barrier, Method};
 use super::list::{SnapshotCache, SnapshotUse};
 use super::locks::KeyLocks;
 use super::multipart::{self, Uploads};
+use super::unsynced::Unsynced;
 use crate::config::Durability;
 use crate::limits::LISTING_CACHE_SIZE_DEFAULT;
 use crate::sys::filesystem::{self, FileSystemKind};
@@ -31,6 +32,7 @@ pub struct Volume {
     pub(super) multipart: Uploads,
     pub(super) barrier: Barrier,
     pub(super) snapshots: SnapshotCache,
+    pub(super) unsynced: Unsynced,
 
     sync: Sync,
     facts: Facts,
@@ -124,6 +126,7 @@ impl Volume {
             multipart: Uploads::default(),
             barrier,
             snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }, facts.tells_changes),
+            unsynced: Unsynced::default(),
 
             sync,
             facts,

@@ -62,6 +62,18 @@ def test_body_longer_than_declared(shared):
     assert client.get(BUCKET, "longer").body == b"12345"
 
 
+def test_a_refusal_does_not_wait_for_the_body(shared):
+    """The client has sent no byte of it, and waits for the answer. The connection lives on when it sends the rest."""
+    client = shared.client()
+    forged = client.signed("PUT", f"/{BUCKET}/refused", b"x" * 1000, payload_hash=sigv4.UNSIGNED)
+    forged.headers["Authorization"] = forged.headers["Authorization"][:-8] + "00000000"
+    with client.connect() as connection:
+        connection.send(forged.head())
+        expect(connection.response(), 403, "SignatureDoesNotMatch")
+        connection.send(forged.body + client.signed("GET", f"/{BUCKET}/old").encode())
+        assert connection.response().body == b"old"
+
+
 @pytest.mark.parametrize("declared", [4, 6])
 @pytest.mark.parametrize("mode", [sigv4.STREAMING, sigv4.STREAMING_UNSIGNED_TRAILER])
 def test_decoded_length_that_is_not_true(shared, mode, declared):
