@@ -302,6 +302,8 @@ fn publish_name(
     parent: Option<Rc<OwnedFd>>,
 ) -> Result<Attempt> {
     let (bucket, location) = (place.bucket, place.location);
+    // One that was opened before the names on its way are durable is reached again, step by step.
+    let parent = parent.filter(|_| !volume.has_unsynced());
     let parents = match parent.map_or_else(|| tree::parents(volume, bucket, location.parent()), |at| Ok(Parents::at(at))) {
         Ok(parents) => parents,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),

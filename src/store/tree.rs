@@ -45,7 +45,7 @@ pub(super) fn path_of(bucket: &str, path: &[u8]) -> Vec<u8> {
 pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result::Result<Parents, Obstacle> {
     match sys::path::open_dir(&volume.root, &path_of(bucket, path), Symlinks::Deny) {
         // None on the way is being made, so each has a name that lasts.
-        Ok(directory) if volume.sync() != Sync::Each || volume.unsynced.is_empty() => return Ok(Parents::at(Rc::new(directory))),
+        Ok(directory) if !volume.has_unsynced() => return Ok(Parents::at(Rc::new(directory))),
         Ok(_) => {}
         Err(Errno::NOENT | Errno::NOTDIR) => {}
         Err(errno) => return Err(errno.into()),

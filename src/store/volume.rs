@@ -165,6 +165,11 @@ impl Volume {
         self.sync
     }
 
+    /// Whether a directory that was just opened may lie below one whose name is not durable yet.
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.sync == Sync::Each && !self.unsynced.is_empty()
+    }
+
     /// A name that no other temporary of this process has. Fixed in length, so that a key of 255 bytes can be overwritten.
     pub(super) fn temporary_name(&self) -> Vec<u8> {
         format!("{:016x}", self.next_name.fetch_add(1, Ordering::Relaxed)).into_bytes()
