@@ -86,7 +86,7 @@ impl Queue {
         }
         if let Some(last) = published.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).map(|one| one.ticket).max() {
             // A failure is told to each by its own wait.
-            let _ = settings.volume.barrier().durable(last).await;
+            let _ = settings.volume.barrier().all_durable(last, published.len()).await;
         }
         for (answer, outcome) in published {
             answer.keep(Ok(outcome));

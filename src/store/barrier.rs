@@ -98,9 +98,19 @@ impl Barrier {
 
     /// Waits until the change of `ticket` survives a power cut.
     pub async fn durable(&self, ticket: Ticket) -> Result<(), VolumeFailed> {
+        self.all_durable(ticket, 1).await
+    }
+
+    /// Waits for `ticket` on behalf of `count` requests, of which it is the last. Those that then ask for themselves find it done:
+    /// a wait is counted once for each request that had to wait.
+    pub async fn all_durable(&self, ticket: Ticket, count: usize) -> Result<(), VolumeFailed> {
+        let has_to_wait = self.shared.durable.load(Ordering::Acquire) < ticket.0;
         let since = Instant::now();
         let durable = Durable { shared: &self.shared, ticket, asked: false }.await;
-        record::barrier_waited(since.elapsed());
+        if has_to_wait {
+            let waited = since.elapsed();
+            (0..count).for_each(|_| record::barrier_waited(waited));
+        }
         durable
     }
 

@@ -198,7 +198,7 @@ def test_root_keys_are_made_once_and_kept_private(scratch):
             files = [path for path in (folder / "data/.sluice/config").rglob("*") if path.is_file()]
             assert files, "no key file under the config directory"
             assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
-            assert any(str(path.name) in server.log() for path in files), "the start message says where"
+            assert eventually(lambda: any(path.name in server.log() for path in files)), "the start message says where"
             found.append({path.name: path.read_bytes() for path in files})
     assert found[0] == found[1]
     assert stat.S_IMODE((folder / "data/.sluice").stat().st_mode) == 0o700

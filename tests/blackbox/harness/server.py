@@ -184,7 +184,11 @@ class Server:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def leftovers(self) -> list[Path]:
-        """Temporaries: named files in staging folders, and unnamed files still open."""
+        """Temporaries: named files in staging folders, and unnamed files still open once what was read a moment ago is closed."""
+        eventually(lambda: not self._leftovers(), timeout_s=3)
+        return self._leftovers()
+
+    def _leftovers(self) -> list[Path]:
         named = [path for path in (self.data / ".sluice/staging").rglob("*") if path.is_file() and path.name != "lock"]
         opened = []
         for entry in Path(f"/proc/{self.pid}/fd").iterdir() if self.is_alive() else []:
