@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName};
 use zeroize::Zeroizing;
 
 use crate::config::CertificateFiles;
+use super::tls;
 use crate::limits::CERTIFICATE_FILE_SIZE_MAX;
 
 /// What all TLS listeners of all cores share: protocol settings, ticket keys, certificates.
@@ -64,7 +65,7 @@ pub enum FileProblem {
 impl TlsSettings {
     /// Reads certificates and keys. The first serves clients that name no server, or one that no certificate is for.
     pub fn load(files: &[CertificateFiles]) -> Result<Self, CertificateError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(tls::provider());
         let loaded = load_all(files, &provider)?;
         let certificates = Arc::new(Certificates { current: ArcSwap::from_pointee(loaded), provider: provider.clone() });
         let mut server = ServerConfig::builder_with_provider(provider)

@@ -4,6 +4,7 @@
 //! wait: the part of a record that has arrived, plaintext that its reader had no room for, and records that its client did
 //! not take yet. While it is idle these are empty and cost nothing.
 
+mod seal;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 use std::cell::RefCell;
 use std::io;
 
+pub use seal::provider;
 use session::{Broken, Next, Session};
 
 use super::certificates::TlsSettings;
@@ -20,7 +22,7 @@ use crate::limits::{TLS_BATCH_SIZE, TLS_HELD_SIZE_MAX, TLS_OUTGOING_SIZE_MAX, TL
 thread_local! {
     /// Where records are received and decrypted: one for the core, used between two awaits only.
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; TLS_RECEIVE_SIZE]);
-    /// Where records are encrypted and sent from.
+    /// Where rustls puts what it encrypts. What is sealed by ourselves lies elsewhere, see `seal`.
     static ENCRYPTED: RefCell<Vec<u8>> = RefCell::new(vec![0; TLS_OUTGOING_SIZE_MAX]);
 }
 
@@ -103,14 +105,28 @@ impl Tls {
                 let batch = &bytes[accepted..bytes.len().min(accepted + TLS_BATCH_SIZE)];
                 let size = self.session.encrypt(&mut self.held, batch, buffer).map_err(|broken| self.fail(&broken))?;
                 accepted += batch.len();
-                let sent = match self.socket.try_send(&buffer[..size], more || accepted < bytes.len()) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                    result => result?,
-                };
-                self.outgoing.put(&buffer[sent..size]);
+                let more = more || accepted < bytes.len();
+                self.send_records(&buffer[..size], more)?;
+                seal::with_sealed(|records| self.send_records(records, more))?;
             }
             Ok(accepted)
         })
+    }
+
+    /// Sends records, behind those that wait, and keeps what the socket does not take.
+    fn send_records(&mut self, records: &[u8], more: bool) -> io::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let sent = match self.outgoing.is_empty() {
+            true => match self.socket.try_send(records, more) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                result => result?,
+            },
+            false => 0,
+        };
+        self.outgoing.put(&records[sent..]);
+        Ok(())
     }
 
     /// Pushes out what waits; `WouldBlock` while some is left.

@@ -7,6 +7,8 @@ use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus};
 
+use super::seal;
+
 /// The protocol's state for one connection. Holds no record: they stay in the caller's buffers.
 pub struct Session {
     connection: UnbufferedServerConnection,
@@ -103,10 +105,10 @@ impl Session {
         }
     }
 
-    /// Encrypts `plaintext` into `into` and returns how many bytes that made. `held` is what was received and not processed:
-    /// part of a record at most.
+    /// Encrypts `plaintext` and returns how many bytes of `into` are to be sent, and before what `seal::with_sealed` has. `held`
+    /// is what was received and not processed: part of a record at most.
     pub fn encrypt(&mut self, held: &mut Vec<u8>, plaintext: &[u8], into: &mut [u8]) -> Result<usize, Broken> {
-        self.when_writable(held, into, |traffic, into| traffic.encrypt(plaintext, into))
+        seal::sealing(|| self.when_writable(held, into, |traffic, into| traffic.encrypt(plaintext, into)))
     }
 
     /// Encrypts the close_notify alert: nothing follows it.
