@@ -14,8 +14,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName};
 use zeroize::Zeroizing;
 
-use crate::config::CertificateFiles;
 use super::tls;
+use crate::config::CertificateFiles;
 use crate::limits::CERTIFICATE_FILE_SIZE_MAX;
 
 /// What all TLS listeners of all cores share: protocol settings, ticket keys, certificates.

@@ -159,16 +159,165 @@ static OURS: LazyLock<Vec<(SupportedCipherSuite, SupportedCipherSuite)>> = LazyL
         (aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, &aead::AES_128_GCM),
         (aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, &aead::AES_256_GCM),
     ];
-    let with_ours = |(theirs, algorithm): (SupportedCipherSuite, _)| {
-        let SupportedCipherSuite::Tls13(suite) = theirs else { return (theirs, theirs) };
-        let common = CipherSuiteCommon {
-            suite: suite.common.suite,
-            hash_provider: suite.common.hash_provider,
-            confidentiality_limit: suite.common.confidentiality_limit,
-        };
-        let aead_alg = Box::leak(Box::new(Cipher { inner: suite.aead_alg, algorithm }));
-        let ours = Tls13CipherSuite { common, hkdf_provider: suite.hkdf_provider, aead_alg, quic: None };
-        (theirs, SupportedCipherSuite::Tls13(Box::leak(Box::new(ours))))
-    };
-    suites.into_iter().map(with_ours).collect()
+    suites.into_iter().map(|(theirs, algorithm)| (theirs, ours(theirs, algorithm))).collect()
 });
+
+fn ours(theirs: SupportedCipherSuite, algorithm: &'static aead::Algorithm) -> SupportedCipherSuite {
+    let SupportedCipherSuite::Tls13(suite) = theirs else { return theirs };
+    let common = CipherSuiteCommon {
+        suite: suite.common.suite,
+        hash_provider: suite.common.hash_provider,
+        confidentiality_limit: suite.common.confidentiality_limit,
+    };
+    let aead_alg = Box::leak(Box::new(Cipher { inner: suite.aead_alg, algorithm }));
+    let ours = Tls13CipherSuite { common, hkdf_provider: suite.hkdf_provider, aead_alg, quic: None };
+    SupportedCipherSuite::Tls13(Box::leak(Box::new(ours)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{PrivateKeyDer, ServerName};
+
+    use super::super::session::Session;
+    use super::*;
+    use crate::limits::TLS_BATCH_SIZE;
+    use crate::net::certificates::testing::Pair;
+
+    /// A session of the server behind its handshake with rustls' own client.
+    struct Conversation {
+        client: ClientConnection,
+        received: Vec<u8>,
+        server: Session,
+        /// Records that were sealed here, and bytes that rustls encrypted itself.
+        sealed_count: usize,
+        own_size: usize,
+    }
+
+    impl Conversation {
+        fn new(server: CryptoProvider, suite: CipherSuite) -> Self {
+            let pair = Pair::new(&["a.test"]);
+            let key = PrivateKeyDer::from_pem_file(pair.files().key).unwrap();
+            let config = ServerConfig::builder_with_provider(Arc::new(server)).with_safe_default_protocol_versions().unwrap();
+            let config = config.with_no_client_auth().with_single_cert(vec![pair.der.clone()], key).unwrap();
+            let mut provider = aws_lc_rs::default_provider();
+            provider.cipher_suites.retain(|offered| offered.suite() == suite);
+            let mut roots = RootCertStore::empty();
+            roots.add(pair.der.clone()).unwrap();
+            let client = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().unwrap();
+            let client = client.with_root_certificates(roots).with_no_client_auth();
+            let client = ClientConnection::new(Arc::new(client), ServerName::try_from("a.test").unwrap()).unwrap();
+            let server = Session::new(Arc::new(config)).unwrap();
+            let mut conversation = Self { client, received: Vec::new(), server, sealed_count: 0, own_size: 0 };
+            conversation.let_client_speak();
+            assert_eq!(conversation.client.negotiated_cipher_suite().unwrap().suite(), suite);
+            conversation
+        }
+
+        fn let_client_speak(&mut self) {
+            while self.client.wants_write() {
+                let (mut records, mut answer) = (Vec::new(), Vec::new());
+                self.client.write_tls(&mut records).unwrap();
+                let processed = self.server.process(&mut records, &mut [0; 1], &mut Vec::new(), &mut answer).unwrap();
+                assert_eq!(processed.consumed, records.len());
+                self.arrive(&answer);
+            }
+        }
+
+        fn arrive(&mut self, mut records: &[u8]) {
+            while !records.is_empty() {
+                self.client.read_tls(&mut records).unwrap();
+                let arrived = self.client.process_new_packets().unwrap().plaintext_bytes_to_read();
+                let from = self.received.len();
+                self.received.resize(from + arrived, 0);
+                self.client.reader().read_exact(&mut self.received[from..]).unwrap();
+            }
+        }
+
+        /// Sends `plaintext`, and asserts that it is what the client has then received.
+        fn assert_arrives(&mut self, plaintext: &[u8]) {
+            let mut buffer = vec![0; TLS_OUTGOING_SIZE_MAX];
+            let size = self.server.encrypt(&mut Vec::new(), plaintext, &mut buffer).unwrap();
+            self.own_size += size;
+            self.sealed_count += SEALED.with_borrow(|sealed| sealed.records);
+            self.arrive(&buffer[..size]);
+            let sealed = with_sealed(<[u8]>::to_vec);
+            self.arrive(&sealed);
+            assert!(self.received == plaintext, "{} bytes arrive differently", plaintext.len());
+            self.received.clear();
+        }
+    }
+
+    const SIZES: [usize; 6] = [1, 15, 16, 16 * 1024, 16 * 1024 + 1, TLS_BATCH_SIZE];
+
+    fn bytes(size: usize) -> Vec<u8> {
+        (0..size).map(|index| (index * 7 + index / 251) as u8).collect()
+    }
+
+    #[test]
+    fn a_client_of_rustls_reads_what_is_sealed_here() {
+        for suite in [CipherSuite::TLS13_AES_128_GCM_SHA256, CipherSuite::TLS13_AES_256_GCM_SHA384] {
+            let mut conversation = Conversation::new(provider(), suite);
+            for size in SIZES {
+                conversation.assert_arrives(&bytes(size));
+            }
+            assert_eq!((conversation.sealed_count, conversation.own_size), (4 + 2 + 3, 0), "{suite:?}");
+        }
+    }
+
+    #[test]
+    fn other_suites_go_their_own_way() {
+        let suites = [
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        ];
+        for suite in suites {
+            let mut conversation = Conversation::new(provider(), suite);
+            for size in SIZES {
+                conversation.assert_arrives(&bytes(size));
+            }
+            assert_eq!(conversation.sealed_count, 0, "{suite:?}");
+            assert!(conversation.own_size > SIZES.iter().sum());
+        }
+    }
+
+    /// RFC 8446 sections 5.5 and 4.6.3: a key is for so many records, then the next one is announced under it.
+    #[test]
+    fn keys_are_renewed_between_sealed_records() {
+        let mut provider = provider();
+        for suite in &mut provider.cipher_suites {
+            if let SupportedCipherSuite::Tls13(of) = suite {
+                let common = CipherSuiteCommon { confidentiality_limit: 8, ..CipherSuiteCommon { ..of.common } };
+                *suite = SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite { common, ..**of })));
+            }
+        }
+        let mut conversation = Conversation::new(provider, CipherSuite::TLS13_AES_128_GCM_SHA256);
+        for index in 0..100 {
+            conversation.assert_arrives(&bytes(20_000 + index));
+            if index % 10 == 0 {
+                // And because the client wants it, who renews his own.
+                conversation.client.refresh_traffic_keys().unwrap();
+                conversation.client.writer().write_all(b"").unwrap();
+                conversation.let_client_speak();
+            }
+        }
+        assert_eq!(conversation.sealed_count, 200);
+        assert!(conversation.own_size >= 20 * 22, "{} bytes of renewals", conversation.own_size);
+    }
+
+    #[test]
+    fn what_is_not_wanted_sealed_here_is_not() {
+        let mut conversation = Conversation::new(provider(), CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(sealing(|| Err::<usize, _>("a failure")), Err("a failure"));
+        let mut alert = [0; 512];
+        let size = conversation.server.encrypt_close_notify(&mut Vec::new(), &mut alert).unwrap();
+        assert!(with_sealed(<[u8]>::is_empty));
+        conversation.arrive(&alert[..size]);
+        assert_eq!(conversation.client.reader().read(&mut [0]).unwrap(), 0);
+    }
+}
