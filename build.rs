@@ -1,14 +1,15 @@
-//! Puts the commit into the binary. Without git, or from a tarball, it is `SLUICE_COMMIT` of the build's environment or `unknown`.
+//! Puts the commit into the binary. Without git, or from a tarball, it is `BUILD_COMMIT` of the build's environment or `unknown`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=SLUICE_COMMIT");
-    let given = std::env::var("SLUICE_COMMIT").ok().filter(|commit| !commit.is_empty());
+    println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
+    let given = std::env::var("BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(commit_of_checkout).unwrap_or_else(|| "unknown".to_owned());
-    println!("cargo::rustc-env=SLUICE_COMMIT={commit}");
+    // Not `SLUICE_…`: `cargo run` hands it on to the server, which takes that for a misspelt option.
+    println!("cargo::rustc-env=BUILD_COMMIT={commit}");
 }
 
 fn commit_of_checkout() -> Option<String> {

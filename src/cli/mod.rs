@@ -16,8 +16,8 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::environment_name;
 
 /// Name, version and commit, as `--version` prints them and the start message begins.
-pub const VERSION_LINE: &str = concat!("sluice ", env!("CARGO_PKG_VERSION"), " (", env!("SLUICE_COMMIT"), ")");
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SLUICE_COMMIT"), ")");
+pub const VERSION_LINE: &str = concat!("sluice ", env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")");
 
 /// Serves the directories and files of a POSIX filesystem as S3 buckets and objects.
 #[derive(Parser)]
@@ -90,5 +90,12 @@ mod tests {
                 assert_eq!(long, id.replace('_', "-"), "one name, three spellings");
             }
         }
+    }
+
+    /// Cargo gives the variables of a build to what it runs as well, and the README starts the server by `cargo run`.
+    #[test]
+    fn what_cargo_run_adds_is_not_taken_for_an_option() {
+        let added: Vec<_> = include_str!("../../build.rs").split("cargo::rustc-env=").skip(1).collect();
+        assert!(!added.is_empty() && added.iter().all(|variable| !variable.starts_with("SLUICE_")), "{added:?}");
     }
 }

@@ -178,7 +178,7 @@ fn process(page: &mut Page) {
     page.counter("sluice_panics_total", "Panics caught. Each is a bug, and has a line in the log.");
     page.sample("sluice_panics_total", &[], record::panics());
     page.gauge("sluice_build_info", "Always 1; what is running.");
-    let labels: [Label<'_>; 2] = [("version", &env!("CARGO_PKG_VERSION")), ("commit", &env!("SLUICE_COMMIT"))];
+    let labels: [Label<'_>; 2] = [("version", &env!("CARGO_PKG_VERSION")), ("commit", &env!("BUILD_COMMIT"))];
     page.sample("sluice_build_info", &labels, 1);
     // The names that Prometheus' client libraries use.
     let Some(process) = usage::of_process() else { return };
