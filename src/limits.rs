@@ -108,6 +108,9 @@ pub const ARENA_RELEASES_MAX: usize = 16;
 pub const BUFFER_MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
 /// Blocks that one transfer holds at most: one being received, the others being written (or the same for a download).
 pub const BLOCKS_PER_TRANSFER_MAX: usize = 4;
+/// Blocks that a download reads ahead while more than half of its core's are free: what a disk of some milliseconds needs in
+/// flight to give its full rate to few clients.
+pub const BLOCKS_AHEAD_MAX: usize = 8;
 
 /// Submission entries of a core's ring. Polls (one for each waiting connection) and transfers (one for each block) are
 /// submitted in batches of at most this many; the completion queue is sixteen times as long.
@@ -322,6 +325,7 @@ const _: () = {
     assert!(HUGE_PAGE_SIZE.is_multiple_of(BLOCK_SIZE));
     assert!(SMALL_OBJECT_SIZE_MAX <= BLOCK_SIZE);
     assert!(BLOCKS_PER_TRANSFER_MAX >= 2);
+    assert!(BLOCKS_AHEAD_MAX >= BLOCKS_PER_TRANSFER_MAX);
     assert!(KEY_SIZE_MAX > NAME_SIZE_MAX);
     assert!(PART_SIZE_MIN.is_multiple_of(BLOCK_ALIGN as u64) && SLOT_FILE_SIZE_MAX > PUT_SIZE_MAX);
     assert!(SNAPSHOT_SIZE_MAX <= LISTING_CACHE_SIZE_DEFAULT);

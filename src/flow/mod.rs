@@ -1,8 +1,8 @@
 //! Move it. The loops that carry bytes: a body into memory or into a file (`receive`), a file to the client (`send`). Each
 //! runs by a plan that was decided before: no policy, no XML, no allocation per block here.
 //!
-//! Imports `store`, `net`, `io`, `mem`, `digest`, `body`. Limits: a transfer holds at most `BLOCKS_PER_TRANSFER_MAX` blocks,
-//! and one is enough for it to make progress.
+//! Imports `store`, `net`, `io`, `mem`, `digest`, `body`. Limits: a transfer holds at most `BLOCKS_PER_TRANSFER_MAX` blocks, a
+//! download `BLOCKS_AHEAD_MAX` while most are free, and one is enough for it to make progress.
 
 mod hashing;
 mod payload;

@@ -8,8 +8,10 @@ use std::rc::Rc;
 use super::hashing;
 use super::slots::Slots;
 use crate::config::ReadMode;
-use crate::io::{DirectFile, blocking};
-use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, SEND_DIRECT_SIZE, SEND_QUANTUM_SIZE, STALL_DURATION};
+use crate::io::{DirectFile, blocking, turn};
+use crate::limits::{
+    BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_AHEAD_MAX, BLOCKS_PER_TRANSFER_MAX, SEND_DIRECT_SIZE, SEND_QUANTUM_SIZE, STALL_DURATION,
+};
 use crate::mem::{Arena, Block};
 use crate::metrics::record::{self, ReadFrom};
 use crate::net::{Exchange, SendError, Stall};
@@ -139,17 +141,16 @@ impl Sender<'_> {
     /// Reads blocks ahead of the socket and sends them. A download that stalls gives its blocks back and reads again.
     async fn send_blocks(&mut self, offset: &mut u64, end: u64) -> Result<(), Reading> {
         let Some(file) = self.direct.clone() else { return self.send_copies(offset, end).await };
-        let mut reads = Slots::new(BLOCKS_PER_TRANSFER_MAX);
+        let mut reads = Slots::new(BLOCKS_AHEAD_MAX);
         let mut ahead = *offset;
         let outcome = loop {
             while ahead < end && !reads.is_full() {
-                let block = if reads.is_empty() {
-                    hashing::take_block(self.arena).await
-                } else {
-                    match self.arena.try_take() {
+                let block = match reads.count() {
+                    0 => hashing::take_block(self.arena).await,
+                    held => match try_take_ahead(self.arena, held) {
                         Some(block) => block,
                         None => break,
-                    }
+                    },
                 };
                 let start = ahead - ahead % BLOCK_ALIGN as u64;
                 let size = (end - start).min(BLOCK_SIZE as u64);
@@ -173,6 +174,9 @@ impl Sender<'_> {
             }
             let bytes = &block.bytes()[(*offset - start) as usize..(block_end - start) as usize];
             match self.send_block(bytes, offset).await {
+                // The ring is submitted at the end of a turn. Without one here the disk would wait until all that it has read
+                // for all connections is sent, and the core then for the disk.
+                Ok(()) if *offset < end => turn().await,
                 Ok(()) => {}
                 Err(SendError::Stalled) => {
                     drop(block);
@@ -272,6 +276,13 @@ fn find_holes(file: &OwnedFd, start: u64, end: u64, holes: &mut Vec<(u64, u64)>)
     find_holes(file, middle, end, holes);
 }
 
+/// A block for a download that holds `held`. What is over the usual part of a transfer is taken from plenty only: others may
+/// come, and a block is back when its bytes have left.
+fn try_take_ahead(arena: &Arena, held: usize) -> Option<Block> {
+    let is_plenty = arena.free_count() > arena.block_count() / 2;
+    if held < BLOCKS_PER_TRANSFER_MAX || is_plenty { arena.try_take() } else { None }
+}
+
 async fn read_block(file: Rc<DirectFile>, block: Block, size: usize, offset: u64) -> (std::io::Result<usize>, Block) {
     file.read(block, size, offset).await
 }
@@ -279,4 +290,33 @@ async fn read_block(file: Rc<DirectFile>, block: Block, size: usize, offset: u64
 /// Waits out what is in flight: a block must not go back to the arena while the kernel writes into it.
 async fn drain<F: Future<Output = (std::io::Result<usize>, Block)>>(reads: &mut Slots<F>) {
     while reads.next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_transfers_part_comes_from_plenty() {
+        let arena = Arena::new(16 * BLOCK_SIZE).unwrap();
+        let download = || {
+            let mut blocks = Vec::new();
+            while blocks.len() < BLOCKS_AHEAD_MAX {
+                match try_take_ahead(&arena, blocks.len()) {
+                    Some(block) => blocks.push(block),
+                    None => break,
+                }
+            }
+            blocks
+        };
+        let first = download();
+        assert_eq!(first.len(), BLOCKS_AHEAD_MAX, "nobody else is there");
+        let others = [download(), download()];
+        assert_eq!(others.each_ref().map(Vec::len), [BLOCKS_PER_TRANSFER_MAX; 2], "half of all blocks are taken");
+        assert!(download().is_empty(), "none is left");
+        drop(first);
+        assert_eq!(download().len(), BLOCKS_PER_TRANSFER_MAX, "half of them are free again, and no more");
+        drop(others);
+        assert_eq!(download().len(), BLOCKS_AHEAD_MAX);
+    }
 }

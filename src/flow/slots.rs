@@ -19,8 +19,8 @@ impl<F: Future> Slots<F> {
         self.spare.is_empty()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.busy.is_empty()
+    pub(super) fn count(&self) -> usize {
+        self.busy.len()
     }
 
     /// Starts an operation: polls it once, which puts it on the ring. The caller has checked `is_full`.
