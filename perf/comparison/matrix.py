@@ -15,6 +15,7 @@ from comparison.cells import (
     idle,
     listing,
     middle_page,
+    on_core_of,
     put_by_bench,
     put_by_warp,
     read,
@@ -149,20 +150,22 @@ CELLS = {
     "two-get-4k": Cell(
         "GET 4 KiB, one process on two cores and two of one each",
         "cpu_us_per_request",
-        both(lambda at: read_load("4k", 32, prefix=[], warm_up_s=0), "4k"),
+        both(lambda at: read_load("4k", 16, prefix=on_core_of(at), warm_up_s=0), "4k"),
         (Ratio("{} as two processes", 1.05),),
     ),
     "two-put-4k": Cell(
         "PUT 4 KiB, one process on two cores and two of one each",
         "cpu_us_per_request",
-        both(lambda at: warp_put(4 * KIB, 16, bucket=f"bench-{at}", prefix=[])),
+        both(lambda at: warp_put(4 * KIB, 8, bucket=f"bench-{at}", prefix=on_core_of(at))),
         (Ratio("{} as two processes", 1.05),),
     ),
     "two-put-10m": Cell(
         "PUT 10 MiB, one process on two cores and two of one each",
         "cpu_s_per_gib",
         both(
-            lambda at: bench("put", 8, "--payload=streaming", size=10 * MIB, bucket=f"bench-{at}", prefix=[], warm_up_s=0),
+            lambda at: bench(
+                "put", 4, "--payload=streaming", size=10 * MIB, bucket=f"bench-{at}", prefix=on_core_of(at), warm_up_s=0
+            ),
             in_memory=True,
         ),
         (Ratio("{} as two processes", 1.05),),
