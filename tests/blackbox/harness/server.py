@@ -84,7 +84,8 @@ class Server:
     def start(self) -> "Server":
         self.spawn()
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self.is_ready():
+        # It may answer a moment before it has said all that it says at start.
+        while not (self.is_ready() and "  endpoint  " in self.log_path.read_text(errors="replace")):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}:\n{self.log()}")
             if time.monotonic() > deadline:
