@@ -153,9 +153,13 @@ pub const COMMIT_BATCH_MAX: usize = 32;
 /// everything else.
 pub const COMMIT_VISITS_MAX: usize = 2;
 
-/// Bytes by which each waiting MD5 is advanced before the core takes a turn: 16 lanes of them take about a third of a
-/// millisecond, one alone a fifth.
+/// Bytes by which each waiting hash is advanced before the core takes a turn: 16 MD5s take about a third of a millisecond, with as
+/// many SHA-256s two thirds, an MD5 alone a fifth.
 pub const HASH_STEP_SIZE: usize = 128 * 1024;
+/// Steps of pieces of one stream end on multiples of this: the block of MD5 and SHA-256.
+pub const HASH_PIECE_ALIGN: usize = 64;
+/// Chunks that end in one block and wait for their SHA-256: with more of them, which are smaller than any client's, they are hashed at once.
+pub const CHUNK_ENDS_MAX: usize = 256;
 
 /// Bytes after which a download asks the page cache again whether what follows is there.
 pub const SEND_QUANTUM_SIZE: u64 = 2 * 1024 * 1024;

@@ -1,7 +1,8 @@
-//! MD5 across the connections of a core. The MD5 of one object is a chain that no CPU can shorten; the chains of several
+//! MD5 and SHA-256 across the connections of a core. The MD5 of one object is a chain that no CPU can shorten; the chains of several
 //! uploads run side by side in SIMD lanes, and eight cost little more than one. So nothing is hashed before it has to be: slices
 //! wait, in blocks that their upload may hold, until the lanes are full, or no upload of this core is left that could still bring
 //! company, or an upload cannot go on without its hash, or somebody waits for a block. A lone stream is never made to wait.
+//! What SHA-256 has to see of a slice goes with its MD5, because the two together cost little more than the SHA-256.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,8 +10,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::digest::lanes::{LANES_MAX, advance_md5};
-use crate::digest::{Job, Md5};
+use super::chunks::{ChunkHashes, Chunks};
+use crate::digest::lanes::{LANES_MAX, advance_md5, advance_md5_and_sha256, lanes_available_sha256};
+use crate::digest::{Job, Md5, Sha256};
 use crate::io::{BlockSlice, Promise, spawn, turn};
 use crate::limits::HASH_STEP_SIZE;
 use crate::mem::{Arena, Block};
@@ -27,8 +29,8 @@ type Whole = (Vec<u8>, Rc<Promise<(Vec<u8>, [u8; 16])>>);
 /// Bytes from which company saves more than the wait for it costs.
 const WHOLE_SIZE_MIN: usize = 1024;
 
-/// The MD5 of one upload, fed with slices of its blocks. The blocks stay leased until they are hashed.
-pub struct Md5Stream {
+/// The MD5 of one upload, and the SHA-256s of its chunks, fed with slices of its blocks. The blocks stay leased until they are hashed.
+pub struct HashStream {
     stream: Rc<RefCell<Stream>>,
     arena: Arena,
 }
@@ -36,13 +38,20 @@ pub struct Md5Stream {
 #[derive(Default)]
 struct Stream {
     md5: Md5,
-    waiting: VecDeque<BlockSlice>,
+    chunk_hashes: ChunkHashes,
+    waiting: VecDeque<Slice>,
     /// How much of the first waiting slice is hashed.
     done: usize,
     is_queued: bool,
     /// Woken when no more than `enough` slices wait.
     waiter: Option<Waker>,
     enough: usize,
+}
+
+struct Slice {
+    slice: BlockSlice,
+    /// What SHA-256 has to see of it, if anything.
+    chunks: Option<Chunks>,
 }
 
 /// The streams of one core.
@@ -93,20 +102,18 @@ pub(super) async fn take_block(arena: &Arena) -> Block {
     arena.take().await
 }
 
-impl Md5Stream {
+impl HashStream {
     /// A stream that has hashed nothing yet, of blocks of `arena`.
     pub fn new(arena: &Arena) -> Self {
         BATCH.with(|batch| batch.stream_count.update(|count| count + 1));
         Self { stream: Rc::default(), arena: arena.clone() }
     }
 
-    /// Appends `slice`, to be hashed in time.
-    pub fn push(&self, slice: BlockSlice) {
-        if slice.bytes().is_empty() {
-            return;
-        }
+    /// Appends `slice`, to be hashed in time; its SHA-256 too, where there are `chunks`.
+    pub fn push(&self, slice: BlockSlice, chunks: Option<Chunks>) {
+        assert!(!slice.bytes().is_empty());
         let mut stream = self.stream.borrow_mut();
-        stream.waiting.push_back(slice);
+        stream.waiting.push_back(Slice { slice, chunks });
         let was_queued = std::mem::replace(&mut stream.is_queued, true);
         drop(stream);
         BATCH.with(|batch| {
@@ -121,9 +128,23 @@ impl Md5Stream {
     }
 
     /// Appends bytes that are hashed at once. Waits for what was pushed before them.
-    pub async fn update(&self, bytes: &[u8]) {
+    pub async fn update(&self, bytes: &[u8], chunks: Option<Chunks>) {
+        if let Some(chunks) = chunks {
+            self.update_sha256(bytes, &chunks).await;
+        }
         self.drained().await;
         self.stream.borrow_mut().md5.update(bytes);
+    }
+
+    /// Hashes at once what SHA-256 has to see of bytes whose MD5 comes later. Waits for what was pushed before them.
+    pub async fn update_sha256(&self, bytes: &[u8], chunks: &Chunks) {
+        self.drained().await;
+        self.stream.borrow_mut().chunk_hashes.update(bytes, chunks);
+    }
+
+    /// The next SHA-256 that is finished and was not taken yet.
+    pub fn next_sha256(&self) -> Option<[u8; 32]> {
+        self.stream.borrow_mut().chunk_hashes.next()
     }
 
     /// The MD5 of everything that was appended.
@@ -158,7 +179,7 @@ impl Md5Stream {
     }
 }
 
-impl Drop for Md5Stream {
+impl Drop for HashStream {
     /// What is not hashed yet is not wanted any more. The others see at their next slice that they need not wait for this one.
     fn drop(&mut self) {
         BATCH.with(|batch| {
@@ -231,23 +252,51 @@ impl Batch {
 /// Advances each stream by at most `HASH_STEP_SIZE`.
 fn step(streams: &[Rc<RefCell<Stream>>]) {
     let mut states: Vec<_> = streams.iter().map(|stream| stream.borrow_mut()).collect();
-    let mut jobs: Vec<Job<'_, Md5>> = Vec::with_capacity(states.len());
+    let mut md5_jobs: Vec<Job<'_, Md5>> = Vec::with_capacity(states.len());
+    let mut sha256_jobs: Vec<Job<'_, Sha256>> = Vec::new();
+    // So many pieces of each stream that the lanes are full.
+    let piece_count = lanes_available_sha256().div_ceil(states.len());
     for state in &mut states {
-        let Stream { md5, waiting, done, .. } = &mut **state;
-        if let Some(slice) = waiting.front() {
-            let bytes = &slice.bytes()[*done..];
-            jobs.push(Job { hash: md5, bytes: &bytes[..bytes.len().min(HASH_STEP_SIZE)] });
+        let Stream { md5, chunk_hashes, waiting, done, .. } = &mut **state;
+        let Some(Slice { slice, chunks }) = waiting.front() else { continue };
+        let bytes = slice.bytes();
+        let size = step_size(bytes, *done);
+        md5_jobs.push(Job { hash: md5, bytes: &bytes[*done..*done + size] });
+        if let Some(chunks) = chunks {
+            if *done == 0 {
+                chunk_hashes.begin(chunks, bytes.len());
+            }
+            let is_last = *done + size == bytes.len();
+            let sha256_size = if is_last { chunk_hashes.rest() } else { chunk_hashes.rest().min(size) };
+            chunk_hashes.step(bytes, sha256_size, piece_count, &mut sha256_jobs);
         }
     }
-    advance_md5(&mut jobs);
+    if sha256_jobs.is_empty() {
+        advance_md5(&mut md5_jobs);
+    } else {
+        advance_md5_and_sha256(&mut md5_jobs, &mut sha256_jobs);
+    }
     for state in &mut states {
-        let hashed = state.waiting.front().map_or(0, |slice| (slice.bytes().len() - state.done).min(HASH_STEP_SIZE));
-        state.done += hashed;
-        if state.waiting.front().is_some_and(|slice| state.done == slice.bytes().len()) {
-            state.waiting.pop_front();
-            state.done = 0;
+        let Stream { chunk_hashes, waiting, done, .. } = &mut **state;
+        let Some(Slice { slice, chunks }) = waiting.front() else { continue };
+        *done += step_size(slice.bytes(), *done);
+        let is_done = *done == slice.bytes().len();
+        if chunks.is_some() {
+            chunk_hashes.stepped();
+            if is_done {
+                chunk_hashes.end();
+            }
+        }
+        if is_done {
+            waiting.pop_front();
+            *done = 0;
         }
     }
+}
+
+/// How much of `bytes`, of which `done` are hashed, is hashed in one step.
+fn step_size(bytes: &[u8], done: usize) -> usize {
+    (bytes.len() - done).min(HASH_STEP_SIZE)
 }
 
 #[cfg(test)]
@@ -290,14 +339,14 @@ mod tests {
                 oracle.update(&block.bytes()[..length]);
                 oracle.update(&tail);
                 expected.push(oracle.finalize().to_vec());
-                let stream = Md5Stream::new(&arena);
+                let stream = HashStream::new(&arena);
                 tasks.push(spawn(async move {
                     let block = Rc::new(block);
                     let middle = length / 3;
-                    stream.push(BlockSlice::new(block.clone(), 0, middle));
+                    stream.push(BlockSlice::new(block.clone(), 0, middle), None);
                     stream.fewer_than(1).await;
-                    stream.push(BlockSlice::new(block, middle, length));
-                    stream.update(&tail).await;
+                    stream.push(BlockSlice::new(block, middle, length), None);
+                    stream.update(&tail, None).await;
                     stream.finish().await.to_vec()
                 }));
             }
@@ -311,18 +360,18 @@ mod tests {
     #[test]
     fn a_lone_stream_is_hashed_at_once_and_one_in_company_when_that_is_there() {
         on_a_core(|arena| async move {
-            let first = Md5Stream::new(&arena);
-            first.push(slice(&arena));
+            let first = HashStream::new(&arena);
+            first.push(slice(&arena), None);
             turns().await;
             assert_eq!(arena.free_count(), arena.block_count(), "nobody asked for the hash");
-            let second = Md5Stream::new(&arena);
-            first.push(slice(&arena));
+            let second = HashStream::new(&arena);
+            first.push(slice(&arena), None);
             turns().await;
             assert_eq!(arena.free_count(), arena.block_count() - 1, "the second may still bring a slice");
-            second.push(slice(&arena));
+            second.push(slice(&arena), None);
             turns().await;
             assert_eq!(arena.free_count(), arena.block_count());
-            first.push(slice(&arena));
+            first.push(slice(&arena), None);
             first.drained().await;
         });
     }
@@ -330,9 +379,9 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_block_that_only_waits_to_be_hashed() {
         on_a_core(|arena| async move {
-            let (first, _second) = (Md5Stream::new(&arena), Md5Stream::new(&arena));
+            let (first, _second) = (HashStream::new(&arena), HashStream::new(&arena));
             for _ in 0..arena.block_count() {
-                first.push(slice(&arena));
+                first.push(slice(&arena), None);
             }
             turns().await;
             assert_eq!(arena.free_count(), 0);
@@ -344,7 +393,7 @@ mod tests {
             let waiter = spawn(async move { drop(take_block(&waiting).await) });
             turns().await;
             for block in held {
-                first.push(BlockSlice::new(Rc::new(block), 0, BLOCK_SIZE));
+                first.push(BlockSlice::new(Rc::new(block), 0, BLOCK_SIZE), None);
             }
             waiter.await;
         });
@@ -371,11 +420,11 @@ mod tests {
     #[test]
     fn a_stream_that_ends_early_lets_go_of_its_blocks() {
         on_a_core(|arena| async move {
-            let (first, second) = (Md5Stream::new(&arena), Md5Stream::new(&arena));
-            first.push(slice(&arena));
+            let (first, second) = (HashStream::new(&arena), HashStream::new(&arena));
+            first.push(slice(&arena), None);
             drop(first);
             assert_eq!(arena.free_count(), arena.block_count());
-            second.push(slice(&arena));
+            second.push(slice(&arena), None);
             turns().await;
             assert_eq!(arena.free_count(), arena.block_count(), "it is alone now");
         });

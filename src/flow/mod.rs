@@ -4,6 +4,7 @@
 //! Imports `store`, `net`, `io`, `mem`, `digest`, `body`. Limits: a transfer holds at most `BLOCKS_PER_TRANSFER_MAX` blocks, a
 //! download `BLOCKS_AHEAD_MAX` while most are free, and one is enough for it to make progress.
 
+mod chunks;
 mod hashing;
 mod payload;
 mod receive;

@@ -1,6 +1,9 @@
 //! Is the body what its sender says? Hears the decoder, digests what comes, and compares at the end: chunk signatures,
 //! the signed hash of the whole, Content-MD5, checksums in headers and trailers. Nothing becomes visible before `finish`.
 
+use std::collections::VecDeque;
+
+use super::chunks::Chunks;
 use crate::auth::ChunkVerifier;
 use crate::body::Sink;
 use crate::digest::checksum::{Algorithm, Hasher, Value};
@@ -60,7 +63,15 @@ pub struct Payload {
     /// `name:value\n` of each trailer, as it is signed.
     trailers: Vec<u8>,
     trailer_value: Option<Vec<u8>>,
+    /// Signatures whose turn comes when the hashes before them are there.
+    awaiting: VecDeque<Signed>,
     mismatch: Option<Mismatch>,
+}
+
+/// What a signature is of.
+enum Signed {
+    Chunk([u8; 64]),
+    Trailers([u8; 64]),
 }
 
 enum Event {
@@ -86,6 +97,7 @@ impl Payload {
             events: Vec::new(),
             trailers: Vec::new(),
             trailer_value: None,
+            awaiting: VecDeque::new(),
             mismatch: None,
         }
     }
@@ -110,6 +122,64 @@ impl Payload {
         }
         self.events.clear();
         self.mismatch.map_or(Ok(()), Err)
+    }
+
+    /// From here on the SHA-256 of chunks, or of the whole, is computed elsewhere and comes by `check_sha256`. Whether any is needed.
+    pub(super) fn hash_elsewhere(&mut self) -> bool {
+        self.whole = None;
+        self.expectation.chunks.is_some() || self.expectation.sha256.is_some()
+    }
+
+    /// Whether the SHA-256 is that of the whole body, which ends where the body does.
+    pub(super) fn is_hashed_whole(&self) -> bool {
+        self.expectation.chunks.is_none()
+    }
+
+    /// As `absorb`, but for SHA-256: adds to `chunks` where chunks end, counted from `start` bytes before `bytes`.
+    pub(super) fn absorb_but_sha256(&mut self, bytes: &[u8], start: usize, chunks: &mut Chunks) -> Result<(), Mismatch> {
+        for hasher in &mut self.hashers {
+            hasher.update(bytes);
+        }
+        let mut position = start;
+        for event in self.events.drain(..) {
+            match event {
+                _ if self.expectation.chunks.is_none() => {}
+                Event::ChunkStart(signature) => self.awaiting.push_back(Signed::Chunk(signature)),
+                Event::Data(size) => position += size,
+                Event::ChunkEnd => chunks.ends.push(position),
+                Event::TrailerSignature(signature) => self.awaiting.push_back(Signed::Trailers(signature)),
+            }
+        }
+        self.check_trailers();
+        self.mismatch.map_or(Ok(()), Err)
+    }
+
+    /// The SHA-256 of the next chunk, or of the whole.
+    pub(super) fn check_sha256(&mut self, hash: &[u8; 32]) -> Result<(), Mismatch> {
+        if let Some(verifier) = &mut self.expectation.chunks {
+            let is_right = match self.awaiting.pop_front() {
+                Some(Signed::Chunk(signature)) => verifier.chunk(hash, &signature).is_ok(),
+                Some(Signed::Trailers(_)) | None => false,
+            };
+            if !is_right {
+                self.mismatch = Some(Mismatch::Signature);
+            }
+            self.check_trailers();
+        } else if self.expectation.sha256.take_if(|expected| *expected == *hash).is_none() {
+            self.mismatch = Some(Mismatch::Sha256);
+        }
+        self.mismatch.map_or(Ok(()), Err)
+    }
+
+    /// Once every chunk before them is checked.
+    fn check_trailers(&mut self) {
+        let Some(verifier) = &mut self.expectation.chunks else { return };
+        if let Some(Signed::Trailers(signature)) = self.awaiting.front() {
+            if verifier.trailer(&self.trailers, signature).is_err() {
+                self.mismatch = Some(Mismatch::Signature);
+            }
+            self.awaiting.pop_front();
+        }
     }
 
     /// The chunks of one upload are independent of each other but for their signatures, which are short: all chunks in
@@ -164,10 +234,14 @@ impl Payload {
         if self.expectation.md5.is_some_and(|expected| expected != md5) {
             return Err(Mismatch::Md5);
         }
-        if let (Some(whole), Some(expected)) = (self.whole, self.expectation.sha256)
-            && whole.finish() != expected
+        // Where it is computed elsewhere, `check_sha256` has taken away what was expected.
+        if let Some(expected) = self.expectation.sha256
+            && self.whole.is_none_or(|whole| whole.finish() != expected)
         {
             return Err(Mismatch::Sha256);
+        }
+        if !self.awaiting.is_empty() {
+            return Err(Mismatch::Signature);
         }
         let mut expected = self.expectation.checksums;
         if let Some(algorithm) = self.expectation.trailer {

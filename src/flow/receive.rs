@@ -4,12 +4,13 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::hashing::{self, Md5Stream};
+use super::chunks::Chunks;
+use super::hashing::{self, HashStream};
 use super::payload::{Digests, Mismatch, Payload};
 use super::slots::Slots;
 use crate::body::{BodyError, Decoder};
 use crate::io::{BlockSlice, DirectFile};
-use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, RECEIVE_SIZE, STALL_DURATION};
+use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, CHUNK_ENDS_MAX, RECEIVE_SIZE, STALL_DURATION};
 use crate::mem::{Arena, Block};
 use crate::net::{Exchange, ReceiveError, Stall};
 use crate::sys::Errno;
@@ -107,19 +108,21 @@ pub async fn receive_into_file(
     exchange: &mut Exchange,
     arena: &Arena,
     decoder: Box<Decoder>,
-    payload: Box<Payload>,
+    mut payload: Box<Payload>,
     target: Target<'_>,
 ) -> Result<ReceivedFile, TransferError> {
+    let chunks = payload.hash_elsewhere().then(Chunks::default);
     let mut upload = Filling {
         exchange,
         arena,
         decoder,
         payload,
-        md5: Md5Stream::new(arena),
+        hashes: HashStream::new(arena),
         offset: target.offset,
         target,
         current: None,
         filled: 0,
+        chunks,
         held_since: Instant::now(),
         carried: Vec::new(),
     };
@@ -145,13 +148,15 @@ struct Filling<'a> {
     arena: &'a Arena,
     decoder: Box<Decoder>,
     payload: Box<Payload>,
-    md5: Md5Stream,
+    hashes: HashStream,
     target: Target<'a>,
     /// Where the current block goes.
     offset: u64,
     current: Option<Block>,
     /// Payload bytes in the current block.
     filled: usize,
+    /// What SHA-256 has to see of the current block, or of what was carried; `None` where it is not asked for.
+    chunks: Option<Chunks>,
     /// Since when the current block is held.
     held_since: Instant,
     /// Less than `BLOCK_ALIGN` bytes that a stalled upload kept when it gave its block back.
@@ -183,6 +188,9 @@ impl Filling<'_> {
                 Err(error) => return Err(interrupted(error)),
             };
             self.digest(&mut block, count)?;
+            if self.chunks.as_ref().is_some_and(|chunks| chunks.ends.len() > CHUNK_ENDS_MAX) {
+                self.hash_chunks(&block).await?;
+            }
             if self.is_dripping() {
                 self.give_back(block, writes, &write).await?;
                 continue;
@@ -214,10 +222,32 @@ impl Filling<'_> {
         let fresh = &mut block.bytes_mut()[self.filled..self.filled + count];
         let decoded = self.decoder.decode(fresh, &mut *self.payload).map_err(TransferError::Body)?;
         self.exchange.put_back(&fresh[decoded.consumed..]);
-        self.payload.absorb(&fresh[..decoded.payload]).map_err(TransferError::Mismatch)?;
+        let payload = &fresh[..decoded.payload];
+        match &mut self.chunks {
+            Some(chunks) => self.payload.absorb_but_sha256(payload, self.filled, chunks),
+            None => self.payload.absorb(payload),
+        }
+        .map_err(TransferError::Mismatch)?;
         self.filled += decoded.payload;
         if self.decoder.decoded_so_far() > self.target.size_max {
             return Err(TransferError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Many small chunks: what would be noted of them must not grow.
+    async fn hash_chunks(&mut self, block: &Block) -> Result<(), TransferError> {
+        if let Some(chunks) = &mut self.chunks {
+            self.hashes.update_sha256(&block.bytes()[..self.filled], chunks).await;
+            *chunks = Chunks { from: self.filled, ends: Vec::new() };
+        }
+        self.check_hashes()
+    }
+
+    /// Compares the SHA-256s that are finished.
+    fn check_hashes(&mut self) -> Result<(), TransferError> {
+        while let Some(hash) = self.hashes.next_sha256() {
+            self.payload.check_sha256(&hash).map_err(TransferError::Mismatch)?;
         }
         Ok(())
     }
@@ -258,7 +288,8 @@ impl Filling<'_> {
         while let Some(result) = writes.next().await {
             result?;
         }
-        self.md5.drained().await;
+        self.hashes.drained().await;
+        self.check_hashes()?;
         self.exchange.wait_readable(Stall::Ignore).await.map_err(interrupted)
     }
 
@@ -277,8 +308,9 @@ impl Filling<'_> {
             return Err(TransferError::Closed);
         }
         let slice = BlockSlice::new(Rc::new(block), 0, size);
-        self.md5.fewer_than(BLOCKS_PER_TRANSFER_MAX).await;
-        self.md5.push(slice.clone());
+        self.hashes.fewer_than(BLOCKS_PER_TRANSFER_MAX).await;
+        self.check_hashes()?;
+        self.hashes.push(slice.clone(), self.chunks.as_mut().map(|chunks| chunks.split(size)));
         if writes.is_full()
             && let Some(result) = writes.next().await
         {
@@ -289,9 +321,15 @@ impl Filling<'_> {
         Ok(())
     }
 
-    async fn finish(self) -> Result<ReceivedFile, TransferError> {
-        self.md5.update(&self.carried).await;
-        let md5 = self.md5.finish().await;
+    async fn finish(mut self) -> Result<ReceivedFile, TransferError> {
+        if let Some(chunks) = &mut self.chunks
+            && self.payload.is_hashed_whole()
+        {
+            chunks.ends.push(self.carried.len());
+        }
+        self.hashes.update(&self.carried, self.chunks.take()).await;
+        self.check_hashes()?;
+        let md5 = self.hashes.finish().await;
         let size = self.offset - self.target.offset + self.carried.len() as u64;
         let digests = self.payload.finish(md5).map_err(TransferError::Mismatch)?;
         Ok(ReceivedFile { size, tail: self.carried, digests })

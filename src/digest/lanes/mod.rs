@@ -9,6 +9,8 @@ use super::sha256::{self, Sha256};
 
 mod md5_portable;
 #[cfg(target_arch = "x86_64")]
+mod md5_sha256_x86;
+#[cfg(target_arch = "x86_64")]
 mod md5_x86;
 #[cfg(target_arch = "x86_64")]
 mod sha256_x86;
@@ -34,6 +36,17 @@ pub fn advance_md5(jobs: &mut [Job<'_, Md5>]) {
 /// The same for SHA-256.
 pub fn advance_sha256(jobs: &mut [Job<'_, Sha256>]) {
     advance(sha256_plan(), jobs);
+}
+
+/// Both at once, which on some processors costs little more than the SHA-256 alone.
+pub fn advance_md5_and_sha256(md5_jobs: &mut [Job<'_, Md5>], sha256_jobs: &mut [Job<'_, Sha256>]) {
+    match together() {
+        Some(together) => advance_together(together, (md5_plan(), sha256_plan()), md5_jobs, sha256_jobs),
+        None => {
+            advance_md5(md5_jobs);
+            advance_sha256(sha256_jobs);
+        }
+    }
 }
 
 /// The SHA-256 of each message, such as the chunks of one signed upload, which do not depend on each other.
@@ -75,6 +88,23 @@ impl<S> Plan<S> {
 /// equally many.
 type Kernel<S> = fn(states: &mut [S; LANES_MAX], streams: &[&[Block]; LANES_MAX]);
 
+/// A kernel that advances MD5s and SHA-256s in one loop.
+#[derive(Clone, Copy)]
+struct Together {
+    md5_lanes: usize,
+    sha256_lanes: usize,
+    /// Fewer SHA-256s than this are faster apart from the MD5s.
+    sha256_lanes_min: usize,
+    /// Blocks of each SHA-256 for one of each MD5.
+    sha256_blocks: usize,
+    kernel: TogetherKernel,
+}
+
+/// Advances the first states of each kind over all the blocks of their streams: equally many of each MD5, and of each SHA-256
+/// `sha256_blocks` times as many.
+type TogetherKernel =
+    fn(&mut [md5::State; LANES_MAX], &[&[Block]; LANES_MAX], &mut [sha256::State; LANES_MAX], &[&[Block]; LANES_MAX]);
+
 /// A digest that works on 64-byte blocks.
 trait BlockHash {
     type State: Copy + Default + 'static;
@@ -107,61 +137,137 @@ block_hash!(Md5, md5);
 block_hash!(Sha256, sha256);
 
 fn advance<H: BlockHash>(plan: Plan<H::State>, jobs: &mut [Job<'_, H>]) {
+    let mut lanes = Lanes::over(whole_blocks(jobs));
+    lanes.run(plan);
+    finish(jobs);
+}
+
+fn advance_together(
+    together: Together,
+    plans: (Plan<md5::State>, Plan<sha256::State>),
+    md5_jobs: &mut [Job<'_, Md5>],
+    sha256_jobs: &mut [Job<'_, Sha256>],
+) {
+    let (mut md5s, mut sha256s) = (Lanes::over(whole_blocks(md5_jobs)), Lanes::over(whole_blocks(sha256_jobs)));
+    loop {
+        md5s.fill(together.md5_lanes);
+        sha256s.fill(together.sha256_lanes);
+        // A lone MD5 goes along for nothing.
+        if md5s.active == 0 || sha256s.active < together.sha256_lanes_min {
+            break;
+        }
+        let count = md5s.count().min(sha256s.count() / together.sha256_blocks);
+        if count == 0 {
+            sha256s.step(plans.1);
+            continue;
+        }
+        let sha256_count = count * together.sha256_blocks;
+        let (md5_streams, sha256_streams) = (md5s.streams(count), sha256s.streams(sha256_count));
+        (together.kernel)(&mut md5s.states, &md5_streams, &mut sha256s.states, &sha256_streams);
+        md5s.take(count);
+        sha256s.take(sha256_count);
+    }
+    md5s.run(plans.0);
+    sha256s.run(plans.1);
+    finish(md5_jobs);
+    finish(sha256_jobs);
+}
+
+/// Ends started blocks, and gives the jobs that have a whole one, longest first, so that the lanes end at about the same time.
+fn whole_blocks<'j, 'b, H: BlockHash>(jobs: &'j mut [Job<'b, H>]) -> &'j mut [Job<'b, H>] {
     for job in jobs.iter_mut() {
         job.bytes = job.hash.align(job.bytes);
     }
-    // Longest first, so that the lanes end at about the same time.
     jobs.sort_unstable_by_key(|job| std::cmp::Reverse(job.bytes.len()));
-    let wide = jobs.iter().take_while(|job| job.bytes.len() >= SIZE).count();
-    let (wide, _) = jobs.split_at_mut(wide);
-    if wide.len() >= plan.lanes_min {
-        advance_blocks(plan, wide);
-    }
+    let count = jobs.iter().take_while(|job| job.bytes.len() >= SIZE).count();
+    &mut jobs[..count]
+}
+
+/// What the lanes left.
+fn finish<H: BlockHash>(jobs: &mut [Job<'_, H>]) {
     for job in jobs {
         job.hash.update(job.bytes);
         job.bytes = &[];
     }
 }
 
-/// Advances jobs, each of a block at least, until too few of them have a whole block left.
-fn advance_blocks<H: BlockHash>(plan: Plan<H::State>, jobs: &mut [Job<'_, H>]) {
-    let mut states = [H::State::default(); LANES_MAX];
-    let mut lane_job = [0; LANES_MAX];
-    let mut active = 0;
-    let mut next = 0;
-    loop {
-        while active < plan.lanes() && next < jobs.len() {
-            states[active] = *jobs[next].hash.state();
-            lane_job[active] = next;
-            active += 1;
-            next += 1;
+/// Jobs, each of a block at least, in the lanes of a kernel.
+struct Lanes<'j, 'b, H: BlockHash> {
+    jobs: &'j mut [Job<'b, H>],
+    states: [H::State; LANES_MAX],
+    /// Whose state each of the first `active` lanes has.
+    job_of: [usize; LANES_MAX],
+    active: usize,
+    /// The first job that had no lane yet.
+    next: usize,
+}
+
+impl<'j, 'b, H: BlockHash> Lanes<'j, 'b, H> {
+    fn over(jobs: &'j mut [Job<'b, H>]) -> Self {
+        Self { jobs, states: [H::State::default(); LANES_MAX], job_of: [0; LANES_MAX], active: 0, next: 0 }
+    }
+
+    /// Advances until too few jobs have a whole block left.
+    fn run(&mut self, plan: Plan<H::State>) {
+        self.fill(plan.lanes());
+        while self.active >= plan.lanes_min {
+            self.step(plan);
+            self.fill(plan.lanes());
         }
-        if active < plan.lanes_min {
-            break;
+        for lane in 0..self.active {
+            *self.jobs[self.job_of[lane]].hash.state() = self.states[lane];
         }
-        let count = lane_job[..active].iter().map(|&job| jobs[job].bytes.len() / SIZE).min().unwrap_or(0);
-        // Lanes without a job of their own repeat the first one's blocks, and nobody looks at what comes out.
-        let streams: [&[Block]; LANES_MAX] = std::array::from_fn(|lane| {
-            let job = lane_job[if lane < active { lane } else { 0 }];
-            &jobs[job].bytes.as_chunks::<SIZE>().0[..count]
-        });
-        // The narrowest kernel that takes them: on some processors the wide vectors are the slower ones.
-        let Some(&(_, kernel)) = plan.kernels.iter().find(|&&(lanes, _)| lanes >= active) else { break };
-        kernel(&mut states, &streams);
-        for lane in (0..active).rev() {
-            let job = &mut jobs[lane_job[lane]];
+    }
+
+    /// Gives free lanes, of `lanes` at most, to the next jobs.
+    fn fill(&mut self, lanes: usize) {
+        while self.active < lanes && self.next < self.jobs.len() {
+            self.states[self.active] = *self.jobs[self.next].hash.state();
+            self.job_of[self.active] = self.next;
+            self.active += 1;
+            self.next += 1;
+        }
+    }
+
+    /// Blocks that every lane has.
+    fn count(&self) -> usize {
+        self.job_of[..self.active].iter().map(|&job| self.jobs[job].bytes.len() / SIZE).min().unwrap_or(0)
+    }
+
+    /// The next `count` blocks of every lane. Lanes without a job of their own repeat the first one's, and nobody looks at what
+    /// comes out.
+    fn streams(&self, count: usize) -> [&'b [Block]; LANES_MAX] {
+        std::array::from_fn(|lane| {
+            let bytes: &'b [u8] = self.jobs[self.job_of[if lane < self.active { lane } else { 0 }]].bytes;
+            &bytes.as_chunks::<SIZE>().0[..count]
+        })
+    }
+
+    /// Advances the lanes as far as the shortest goes, by the narrowest kernel that takes them: on some processors the wide
+    /// vectors are the slower ones.
+    fn step(&mut self, plan: Plan<H::State>) {
+        let count = self.count();
+        let Some(&(_, kernel)) = plan.kernels.iter().find(|&&(lanes, _)| lanes >= self.active) else {
+            unreachable!("more lanes were filled than the widest kernel has")
+        };
+        let streams = self.streams(count);
+        kernel(&mut self.states, &streams);
+        self.take(count);
+    }
+
+    /// The lanes have advanced by `count` blocks; those whose job is done are free again.
+    fn take(&mut self, count: usize) {
+        for lane in (0..self.active).rev() {
+            let job = &mut self.jobs[self.job_of[lane]];
             job.bytes = &job.bytes[count * SIZE..];
             job.hash.skip(count);
             if job.bytes.len() < SIZE {
-                *job.hash.state() = states[lane];
-                active -= 1;
-                states.swap(lane, active);
-                lane_job.swap(lane, active);
+                *job.hash.state() = self.states[lane];
+                self.active -= 1;
+                self.states.swap(lane, self.active);
+                self.job_of.swap(lane, self.active);
             }
         }
-    }
-    for lane in 0..active {
-        *jobs[lane_job[lane]].hash.state() = states[lane];
     }
 }
 
@@ -181,6 +287,14 @@ fn sha256_plan() -> Plan<sha256::State> {
         return plan;
     }
     Plan { lanes_min: usize::MAX, kernels: &[] }
+}
+
+/// The kernel for both, where this processor has one and it gains anything.
+fn together() -> Option<Together> {
+    #[cfg(target_arch = "x86_64")]
+    return md5_sha256_x86::together();
+    #[cfg(not(target_arch = "x86_64"))]
+    None
 }
 
 #[cfg(test)]
@@ -248,6 +362,31 @@ mod tests {
         fn sha256_lanes_agree_with_the_crate(rounds in rounds()) {
             for plan in sha256_plans() {
                 check(plan, &rounds, Sha256::new, Sha256::finish, |bytes| <sha2::Sha256 as sha2::Digest>::digest(bytes).into());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        /// Each kind with its own number of streams and its own lengths.
+        #[test]
+        fn md5_and_sha256_together_agree_with_the_crates(md5_rounds in rounds(), sha256_rounds in rounds()) {
+            let mut md5s = vec![Md5::new(); md5_rounds[0].len()];
+            let mut sha256s = vec![Sha256::new(); sha256_rounds[0].len()];
+            let mut wholes = (vec![Vec::new(); md5s.len()], vec![Vec::new(); sha256s.len()]);
+            for (md5_round, sha256_round) in md5_rounds.iter().zip(&sha256_rounds) {
+                let mut md5_jobs: Vec<_> = md5s.iter_mut().zip(md5_round).map(|(hash, bytes)| Job { hash, bytes }).collect();
+                let mut sha256_jobs: Vec<_> = sha256s.iter_mut().zip(sha256_round).map(|(hash, bytes)| Job { hash, bytes }).collect();
+                advance_md5_and_sha256(&mut md5_jobs, &mut sha256_jobs);
+                wholes.0.iter_mut().zip(md5_round).for_each(|(whole, piece)| whole.extend_from_slice(piece));
+                wholes.1.iter_mut().zip(sha256_round).for_each(|(whole, piece)| whole.extend_from_slice(piece));
+            }
+            for (md5, whole) in md5s.into_iter().zip(&wholes.0) {
+                prop_assert_eq!(md5.finish(), <[u8; 16]>::from(<::md5::Md5 as ::md5::Digest>::digest(whole)));
+            }
+            for (sha256, whole) in sha256s.into_iter().zip(&wholes.1) {
+                prop_assert_eq!(sha256.finish(), <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(whole)));
             }
         }
     }

@@ -10,7 +10,9 @@ import base64
 import datetime
 import hashlib
 import hmac
+import itertools
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -165,10 +167,19 @@ class Chunk:
         return f"{len(self.data):x}{extension}\r\n".encode() + self.data + tail
 
 
-def sign_chunks(data: bytes, size: int, credentials: Credentials, date: str, seed: str) -> list[Chunk]:
+def cut(data: bytes, size: int | Sequence[int]) -> list[bytes]:
+    """`data` in pieces of `size`, or of several sizes in turn, and then an empty one."""
+    sizes, pieces, at = itertools.cycle([size] if isinstance(size, int) else size), [], 0
+    while at < len(data):
+        pieces.append(data[at : at + next(sizes)])
+        at += len(pieces[-1])
+    return [*pieces, b""]
+
+
+def sign_chunks(data: bytes, size: int | Sequence[int], credentials: Credentials, date: str, seed: str) -> list[Chunk]:
     """`data` in signed chunks of `size`, each signature chained to the one before, the empty last chunk included."""
     chunks, previous = [], seed
-    for piece in [data[i : i + size] for i in range(0, len(data), size)] + [b""]:
+    for piece in cut(data, size):
         text = "\n".join(
             ["AWS4-HMAC-SHA256-PAYLOAD", date, credentials.scope(date), previous, EMPTY_SHA256, sha256_hex(piece)]
         )
@@ -177,8 +188,8 @@ def sign_chunks(data: bytes, size: int, credentials: Credentials, date: str, see
     return chunks
 
 
-def plain_chunks(data: bytes, size: int) -> list[Chunk]:
-    return [Chunk(data[i : i + size], None) for i in range(0, len(data), size)] + [Chunk(b"", None)]
+def plain_chunks(data: bytes, size: int | Sequence[int]) -> list[Chunk]:
+    return [Chunk(piece, None) for piece in cut(data, size)]
 
 
 def trailer_signature(trailer: str, credentials: Credentials, date: str, previous: str) -> str:
@@ -195,14 +206,15 @@ def streaming_put(
     credentials: Credentials,
     host: str,
     mode: str,
-    size: int = 64 * 1024,
+    size: int | Sequence[int] = 64 * 1024,
     headers: dict[str, str] | None = None,
     bend=lambda chunks: chunks,
     trailer: str | None = None,
     trailer_signed: str | None = None,
+    query: Sequence[tuple[str, str]] = (),
 ) -> Request:
     """A PUT in one of the four `aws-chunked` forms. `bend` may replace chunks after they were signed."""
-    request = Request("PUT", target, headers=dict(headers or {}))
+    request = Request("PUT", target, query=list(query), headers=dict(headers or {}))
     date = amz_date()
     request.headers["Content-Encoding"] = "aws-chunked"
     request.headers["x-amz-decoded-content-length"] = str(len(data))
