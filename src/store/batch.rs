@@ -37,7 +37,9 @@ pub struct Small {
 /// side, and the records are written.
 pub fn commit_each(volume: &Volume, objects: Vec<Small>) -> Vec<Result<Published>> {
     let mut directories = Directories { volume, open: Vec::new() };
-    let mut filled: Vec<_> = objects.into_iter().map(|object| Filled::new(&mut directories, object)).collect();
+    // A lone one's pages are pushed by the call that waits for them: one call less.
+    let starts_writing = objects.len() > 1;
+    let mut filled: Vec<_> = objects.into_iter().map(|object| Filled::new(&mut directories, object, starts_writing)).collect();
     hash_each(filled.iter_mut().flatten().map(|filled| &mut filled.object));
     let sealed: Vec<_> = filled.into_iter().map(|filled| filled.and_then(|filled| filled.seal(volume))).collect();
     sealed.into_iter().map(|sealed| sealed.and_then(|sealed| sealed.publish(volume))).collect()
@@ -59,7 +61,7 @@ fn hash_each<'a>(objects: impl Iterator<Item = &'a mut Small>) {
     }
 }
 
-/// An object on the way: its file has its bytes, and the device is taking them.
+/// An object on the way: its file has its bytes, which the device may not have yet.
 struct Filled {
     object: Small,
     location: Location,
@@ -68,7 +70,7 @@ struct Filled {
 }
 
 impl Filled {
-    fn new(directories: &mut Directories<'_>, object: Small) -> Result<Self> {
+    fn new(directories: &mut Directories<'_>, object: Small, starts_writing: bool) -> Result<Self> {
         let volume = directories.volume;
         if !volume.takes_changes() {
             return Err(StoreError::VolumeFailed);
@@ -79,7 +81,9 @@ impl Filled {
         }
         let (staged, parent) = directories.stage(&object.bucket, &location)?;
         sys::file::write_all_at(&staged.file, &object.bytes, 0)?;
-        commit::start_cleaning(volume, &staged.file)?;
+        if starts_writing {
+            commit::start_cleaning(volume, &staged.file)?;
+        }
         Ok(Self { object, location, file: Some((staged, parent)) })
     }
 
