@@ -13,21 +13,14 @@ use std::task::{Poll, Waker};
 use super::chunks::{ChunkHashes, Chunks};
 use crate::digest::lanes::{LANES_MAX, advance_md5, advance_md5_and_sha256, lanes_available_sha256};
 use crate::digest::{Job, Md5, Sha256};
-use crate::io::{BlockSlice, Promise, spawn, turn};
+use crate::io::{BlockSlice, spawn, turn};
 use crate::limits::HASH_STEP_SIZE;
 use crate::mem::{Arena, Block};
 use crate::metrics::record;
 
 thread_local! {
     static BATCH: Rc<Batch> = Rc::new(Batch::default());
-    static WHOLE: RefCell<Vec<Whole>> = const { RefCell::new(Vec::new()) };
 }
-
-/// A body whose MD5 somebody waits for.
-type Whole = (Vec<u8>, Rc<Promise<(Vec<u8>, [u8; 16])>>);
-
-/// Bytes from which company saves more than the wait for it costs.
-const WHOLE_SIZE_MIN: usize = 1024;
 
 /// The MD5 of one upload, and the SHA-256s of its chunks, fed with slices of its blocks. The blocks stay leased until they are hashed.
 pub struct HashStream {
@@ -64,33 +57,6 @@ struct Batch {
     /// Somebody waits for a block: everything is hashed now.
     is_hurried: Cell<bool>,
     is_running: Cell<bool>,
-}
-
-/// The MD5 of a whole body in memory. Bodies that are complete in the same turn of the core go through the lanes together.
-pub(super) async fn md5_of(bytes: Vec<u8>) -> (Vec<u8>, [u8; 16]) {
-    if bytes.len() < WHOLE_SIZE_MIN {
-        let md5 = Md5::of(&bytes);
-        return (bytes, md5);
-    }
-    let promise = Rc::new(Promise::default());
-    let is_first = WHOLE.with_borrow_mut(|waiting| {
-        waiting.push((bytes, promise.clone()));
-        waiting.len() == 1
-    });
-    if is_first {
-        // It stands behind everything that is runnable now.
-        spawn(async { digest_whole(WHOLE.take()) });
-    }
-    promise.kept().await
-}
-
-fn digest_whole(waiting: Vec<Whole>) {
-    let mut hashes = vec![Md5::new(); waiting.len()];
-    let mut jobs: Vec<_> = hashes.iter_mut().zip(&waiting).map(|(hash, (bytes, _))| Job { hash, bytes }).collect();
-    advance_md5(&mut jobs);
-    for (hash, (bytes, promise)) in hashes.into_iter().zip(waiting) {
-        promise.keep((bytes, hash.finish()));
-    }
 }
 
 /// A block, as soon as one is free. Blocks whose bytes only wait to be hashed are not waited for longer than that takes.
@@ -396,24 +362,6 @@ mod tests {
                 first.push(BlockSlice::new(Rc::new(block), 0, BLOCK_SIZE), None);
             }
             waiter.await;
-        });
-    }
-
-    /// Oracle: the `md-5` crate.
-    #[test]
-    fn whole_bodies_of_one_turn_are_hashed_each_for_itself() {
-        on_a_core(|_| async {
-            let tasks: Vec<_> = (0..40_usize)
-                .map(|index| {
-                    let bytes: Vec<u8> = (0..index * 997).map(|at| (at * 31 + index) as u8).collect();
-                    spawn(async move {
-                        md5_of(bytes.clone()).await == (bytes.clone(), <md5::Md5 as md5::Digest>::digest(&bytes).into())
-                    })
-                })
-                .collect();
-            for task in tasks {
-                assert!(task.await);
-            }
         });
     }
 

@@ -9,6 +9,8 @@ use super::hashing::{self, HashStream};
 use super::payload::{Digests, Mismatch, Payload};
 use super::slots::Slots;
 use crate::body::{BodyError, Decoder};
+use crate::digest::Md5;
+use crate::digest::checksum::Value;
 use crate::io::{BlockSlice, DirectFile};
 use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, CHUNK_ENDS_MAX, RECEIVE_SIZE, STALL_DURATION};
 use crate::mem::{Arena, Block};
@@ -38,8 +40,10 @@ pub enum TransferError {
 pub struct Received {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Its digests.
-    pub digests: Digests,
+    /// Its MD5, where the request said what it had to be. Otherwise it is left to whoever has several bodies to hash together.
+    pub md5: Option<[u8; 16]>,
+    /// Its checksums: those that were sent, or the computed one.
+    pub checksums: Vec<Value>,
 }
 
 /// A body in a file.
@@ -95,13 +99,13 @@ pub async fn receive_into_memory(
         }
     }
     bytes.truncate(filled);
-    let (bytes, md5) = hashing::md5_of(bytes).await;
-    let digests = payload.finish(md5).map_err(TransferError::Mismatch)?;
-    Ok(Received { bytes, digests })
+    let md5 = payload.expects_md5().then(|| Md5::of(&bytes));
+    let checksums = payload.finish(md5).map_err(TransferError::Mismatch)?;
+    Ok(Received { bytes, md5, checksums })
 }
 
-/// Room for chunk lines and trailers behind a payload that is received whole.
-const FRAMING_ROOM: usize = 4096;
+/// Room for chunk lines and trailers behind a payload that is received whole; where they take more, it grows.
+const FRAMING_ROOM: usize = 512;
 
 /// Receives a body into a file.
 pub async fn receive_into_file(
@@ -331,8 +335,8 @@ impl Filling<'_> {
         self.check_hashes()?;
         let md5 = self.hashes.finish().await;
         let size = self.offset - self.target.offset + self.carried.len() as u64;
-        let digests = self.payload.finish(md5).map_err(TransferError::Mismatch)?;
-        Ok(ReceivedFile { size, tail: self.carried, digests })
+        let checksums = self.payload.finish(Some(md5)).map_err(TransferError::Mismatch)?;
+        Ok(ReceivedFile { size, tail: self.carried, digests: Digests { md5, checksums } })
     }
 }
 

@@ -10,7 +10,6 @@ use crate::base::time::Timestamp;
 use crate::digest::checksum::{Algorithm, Kind, Value};
 use crate::digest::etag::FileState;
 use crate::digest::{Checksum, ETag};
-use crate::flow::Digests;
 use crate::limits::USER_METADATA_SIZE_MAX;
 use crate::store::checksum;
 use crate::store::list::Object;
@@ -79,9 +78,8 @@ fn without_aws_chunked(value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The digests of a single upload, into its record.
-pub(super) fn add_digests(record: &mut Record, digests: &Digests) {
-    record.etag = digests.md5;
-    let mut checksums = digests.checksums.iter().filter_map(|value| checksum::kept(&Checksum { value: *value, parts: None }));
+pub(super) fn add_checksums(record: &mut Record, checksums: &[Value]) {
+    let mut checksums = checksums.iter().filter_map(|value| checksum::kept(&Checksum { value: *value, parts: None }));
     record.checksum = checksums.next();
     record.more_checksums = checksums.collect();
 }

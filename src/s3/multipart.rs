@@ -10,7 +10,7 @@ use super::list::{count, owner_of};
 use super::put::{close, durable};
 use super::{metadata, refusal};
 use crate::digest::checksum::{Kind, Value};
-use crate::digest::{Algorithm, ETag};
+use crate::digest::{Algorithm, ETag, Md5};
 use crate::flow::{self, Digests, Target};
 use crate::io::{DirectFile, blocking};
 use crate::limits::{LIST_PAGE_MAX, PART_NUMBER_MAX, SMALL_OBJECT_SIZE_MAX};
@@ -116,8 +116,10 @@ async fn receive_small(
     };
     exchange.finish_body();
     let size = received.bytes.len() as u64;
-    let stored = finish(context, target, size, Some((0, received.bytes)), &received.digests, id).await?;
-    Ok((stored, received.digests))
+    let md5 = received.md5.unwrap_or_else(|| Md5::of(&received.bytes));
+    let digests = Digests { md5, checksums: received.checksums };
+    let stored = finish(context, target, size, Some((0, received.bytes)), &digests, id).await?;
+    Ok((stored, digests))
 }
 
 async fn receive_large(

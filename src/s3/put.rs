@@ -7,7 +7,8 @@ use super::body::Body;
 use super::context::Context;
 use super::error::{Code, S3Error};
 use super::{metadata, refusal, small};
-use crate::flow::{self, Digests, Target};
+use crate::digest::checksum::Value;
+use crate::flow::{self, Target};
 use crate::http::conditional;
 use crate::io::{DirectFile, blocking};
 use crate::limits::SMALL_OBJECT_SIZE_MAX;
@@ -32,7 +33,7 @@ pub(super) async fn put_object(exchange: &mut Exchange, mut context: Context<'_>
     if context.request.expects_continue() {
         check_early(&context, condition.as_ref()).await?;
     }
-    let (published, digests) = match body.size {
+    let (published, checksums) = match body.size {
         Some(size) if size <= SMALL_OBJECT_SIZE_MAX as u64 => {
             Box::pin(put_small(exchange, &context, body, record, condition)).await?
         }
@@ -42,7 +43,7 @@ pub(super) async fn put_object(exchange: &mut Exchange, mut context: Context<'_>
         }
     };
     durable(&context, published.ticket).await?;
-    Ok(answer(&published, &digests).into())
+    Ok(answer(&published, &checksums).into())
 }
 
 /// What would fail anyway fails before the client is asked to send its body: bucket and precondition. Both are decided again at
@@ -74,14 +75,15 @@ async fn put_small(
     body: Body,
     mut record: Record,
     condition: Option<Conditions>,
-) -> Result<(Published, Digests), S3Error> {
+) -> Result<(Published, Vec<Value>), S3Error> {
     let received = body.receive(exchange, SMALL_OBJECT_SIZE_MAX).await?;
     exchange.finish_body();
-    metadata::add_digests(&mut record, &received.digests);
+    metadata::add_checksums(&mut record, &received.checksums);
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
-    let object = Small { bucket, key, bytes: received.bytes, record, condition: condition.as_ref().map(Conditions::decide) };
+    let (bytes, md5, condition_of_now) = (received.bytes, received.md5, condition.as_ref().map(Conditions::decide));
+    let object = Small { bucket, key, bytes, md5, record, condition: condition_of_now };
     match small::commit(&context.core.settings, object).await? {
-        Ok(published) => Ok((published, received.digests)),
+        Ok(published) => Ok((published, received.checksums)),
         Err(error) => Err(failed(context, error, condition.as_ref()).await),
     }
 }
@@ -93,7 +95,7 @@ async fn put_large(
     mut body: Body,
     mut record: Record,
     condition: Option<Conditions>,
-) -> Result<(Published, Digests), S3Error> {
+) -> Result<(Published, Vec<Value>), S3Error> {
     let refused = |error| refusal::store(error, context.bucket(), context.key());
     let (settings, size) = (context.core.settings.clone(), body.size);
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
@@ -119,7 +121,8 @@ async fn put_large(
         }
     };
     exchange.finish_body();
-    metadata::add_digests(&mut record, &received.digests);
+    record.etag = received.digests.md5;
+    metadata::add_checksums(&mut record, &received.digests.checksums);
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
     let decide = condition.as_ref().map(Conditions::decide);
@@ -130,7 +133,7 @@ async fn put_large(
         commit::commit(&settings.volume, upload)
     });
     match committed.await? {
-        Ok(published) => Ok((published, received.digests)),
+        Ok(published) => Ok((published, received.digests.checksums)),
         Err(error) => Err(failed(context, error, condition.as_ref()).await),
     }
 }
@@ -148,15 +151,15 @@ pub(super) async fn durable(context: &Context<'_>, ticket: Ticket) -> Result<(),
     Ok(context.core.volume().barrier().durable(ticket).await?)
 }
 
-fn answer(published: &Published, digests: &Digests) -> Answer {
+fn answer(published: &Published, checksums: &[Value]) -> Answer {
     let mut answer = Answer::empty(200);
     let mut quoted = Vec::with_capacity(48);
     crate::digest::ETag::Md5(published.record.etag).write_quoted_into(&mut quoted);
     answer.header("ETag", &quoted);
-    for value in &digests.checksums {
+    for value in checksums {
         answer.header(value.algorithm().header(), value.to_string().as_bytes());
     }
-    if !digests.checksums.is_empty() {
+    if !checksums.is_empty() {
         answer.header("x-amz-checksum-type", b"FULL_OBJECT");
     }
     answer

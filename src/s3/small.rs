@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::service::Settings;
 use crate::io::{HelperPanicked, Promise, blocking, spawn};
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_VISITS_MAX};
+use crate::metrics::record;
 use crate::store;
 use crate::store::batch::{self, Small};
 use crate::store::commit::Published;
@@ -71,12 +72,20 @@ impl Queue {
     async fn visit(self: Rc<Self>, settings: Arc<Settings>, batch: Vec<Waiting>) {
         let (objects, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|one| (one.object, one.answer)).unzip();
         let there = settings.clone();
-        let outcomes = blocking(move || batch::commit_each(&there.volume, objects)).await;
+        let visit = blocking(move || {
+            let outcomes = batch::commit_each(&there.volume, objects);
+            // One alone is spared the hops to the barrier's thread and back. Where there are several, others come behind them, who
+            // would wait for this visit's end.
+            let is_alone = matches!(outcomes[..], [Ok(_)]);
+            let waited = if is_alone { there.volume.barrier().lead() } else { None };
+            (outcomes, waited)
+        })
+        .await;
         self.visits.update(|visits| visits - 1);
         if !self.waiting.borrow().is_empty() {
             self.schedule();
         }
-        let Ok(outcomes) = outcomes else {
+        let Ok((outcomes, waited)) = visit else {
             answers.iter().for_each(|answer| answer.keep(Err(HelperPanicked)));
             return;
         };
@@ -84,6 +93,7 @@ impl Queue {
         for (answer, outcome) in refused {
             answer.keep(Ok(outcome));
         }
+        waited.into_iter().for_each(record::barrier_waited);
         if let Some(last) = published.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).map(|one| one.ticket).max() {
             // A failure is told to each by its own wait.
             let _ = settings.volume.barrier().all_durable(last, published.len()).await;

@@ -1,10 +1,13 @@
 //! When is it durable? One barrier for everything published before it (DESIGN §5, step 4).
 //!
-//! A publisher takes a ticket after its change is visible. The barrier thread closes the batch, *changes the `.sluice`
+//! A publisher takes a ticket after its change is visible. The leader closes the batch, *changes the `.sluice`
 //! directory* and fsyncs that directory. On ext4 with a journal and on XFS, both of which have one journal for the whole
 //! filesystem, that makes durable whatever was published before it. Fsync of a member of the batch would not do: when a
 //! foreign commit falls into the middle of the batch, that member's transaction is already over, and fsync returns without
 //! the later ones.
+//!
+//! The leader is a thread of the barrier's own, or a publisher who may block and finds nobody leading: that saves two hops
+//! between threads. One leads at a time; what is published meanwhile is the next batch.
 //!
 //! After the fsync the directory is changed once more, only to see that it can be. On XFS fsync of a directory answers success
 //! after the filesystem has shut down over a failed log write, which unpins what never reached the disk (`xfs_dir_fsync` looks
@@ -17,7 +20,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::metrics::record::{self, BarrierCells};
 use crate::sys;
@@ -37,6 +40,9 @@ pub struct Barrier {
 }
 
 struct Shared {
+    /// `.sluice`.
+    directory: OwnedFd,
+    method: Method,
     /// Changes published so far.
     published: AtomicU64,
     /// Changes known to be durable.
@@ -51,6 +57,8 @@ struct State {
     waiting: Vec<(Ticket, Waker)>,
     /// The highest ticket that somebody waits for.
     wanted: u64,
+    /// Somebody carries a barrier out.
+    is_led: bool,
     closed: bool,
 }
 
@@ -69,10 +77,12 @@ impl Barrier {
     /// Starts the barrier thread of a volume. `directory` is its `.sluice`.
     pub fn start(directory: OwnedFd, method: Method) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
+            directory,
+            method,
             published: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             failed: AtomicBool::new(false),
-            state: Mutex::new(State { waiting: Vec::new(), wanted: 0, closed: false }),
+            state: Mutex::new(State { waiting: Vec::new(), wanted: 0, is_led: false, closed: false }),
             wanted: Condvar::new(),
             cells: BarrierCells::default(),
         });
@@ -80,7 +90,7 @@ impl Barrier {
             shared.durable.store(u64::MAX, Ordering::Release);
         } else {
             let shared = shared.clone();
-            std::thread::Builder::new().name("barrier".into()).spawn(move || shared.lead(&directory, method))?;
+            std::thread::Builder::new().name("barrier".into()).spawn(move || shared.lead_when_wanted())?;
         }
         Ok(Self { shared })
     }
@@ -114,6 +124,19 @@ impl Barrier {
         durable
     }
 
+    /// Carries a barrier out on this thread, unless another thread is at it or there is nothing to do. For publishers that may
+    /// block, after their last publication: who then waits finds it done. A failure is told to whoever waits. Answers how long it took.
+    pub fn lead(&self) -> Option<Duration> {
+        let state = self.shared.lock();
+        let is_done = self.shared.durable.load(Ordering::Acquire) >= self.shared.published.load(Ordering::Acquire);
+        if state.is_led || is_done || self.has_failed() {
+            return None;
+        }
+        let since = Instant::now();
+        drop(self.shared.lead(state));
+        Some(since.elapsed())
+    }
+
     /// Whether an fsync has failed: nothing is acknowledged any more, reads go on.
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Acquire)
@@ -138,30 +161,44 @@ impl Drop for Barrier {
 }
 
 impl Shared {
-    /// The barrier thread's life: while somebody waits, close the batch, sync, wake everybody in it.
-    fn lead(&self, directory: &OwnedFd, method: Method) {
-        loop {
-            let mut state = self.lock();
-            while state.wanted <= self.durable.load(Ordering::Acquire) && !state.closed {
+    /// The barrier thread's life: while somebody waits and nobody leads, lead.
+    fn lead_when_wanted(&self) {
+        let mut state = self.lock();
+        while !state.closed && !self.failed.load(Ordering::Acquire) {
+            if state.is_led || state.wanted <= self.durable.load(Ordering::Acquire) {
                 state = self.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                state = self.lead(state);
             }
-            if state.closed {
-                return;
+        }
+    }
+
+    /// One barrier: close the batch, sync, wake everybody in it. The caller has seen, under the lock, that nobody leads.
+    fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.is_led = true;
+        drop(state);
+        // Closed here: what is published from now on belongs to the next barrier.
+        let batch = self.published.load(Ordering::Acquire);
+        let started = Instant::now();
+        let synced = sync(&self.directory, self.method);
+        self.cells.record(batch - self.durable.load(Ordering::Relaxed), started.elapsed());
+        match synced {
+            Ok(()) => {
+                self.durable.store(batch, Ordering::Release);
+                self.wake(|ticket| ticket.0 <= batch);
             }
-            drop(state);
-            // Closed here: what is published from now on belongs to the next barrier.
-            let batch = self.published.load(Ordering::Acquire);
-            let started = Instant::now();
-            let synced = sync(directory, method);
-            self.cells.record(batch - self.durable.load(Ordering::Relaxed), started.elapsed());
-            if let Err(errno) = synced {
+            Err(errno) => {
                 tracing::error!(%errno, "fsync failed: the volume takes no more changes, reads go on");
                 self.fail();
-                return;
             }
-            self.durable.store(batch, Ordering::Release);
-            self.wake(|ticket| ticket.0 <= batch);
         }
+        let mut state = self.lock();
+        state.is_led = false;
+        // Who asked meanwhile left it to us to wake the barrier thread.
+        if state.wanted > self.durable.load(Ordering::Acquire) {
+            self.wanted.notify_one();
+        }
+        state
     }
 
     fn fail(&self) {
@@ -231,7 +268,9 @@ impl Future for Durable<'_> {
         state.wanted = state.wanted.max(ticket.0);
         if !self.asked {
             self.asked = true;
-            shared.wanted.notify_one();
+            if !state.is_led {
+                shared.wanted.notify_one();
+            }
         }
         Poll::Pending
     }
@@ -253,12 +292,61 @@ mod tests {
     /// the tickets given out so far.
     #[test]
     fn what_was_seen_is_made_durable_by_a_barrier_that_begins_later() {
-        let top = tempfile::tempdir().unwrap();
-        let directory = sys::path::open_root(top.path().as_os_str().as_encoded_bytes()).unwrap();
-        let barrier = Barrier::start(directory, Method::ChangedDirectory).unwrap();
+        let (_top, barrier) = fixture();
         wait(&barrier, barrier.published());
         let before = barrier.cells().sync.count();
         wait(&barrier, barrier.observed());
         assert!(barrier.cells().sync.count() > before);
+    }
+
+    fn fixture() -> (tempfile::TempDir, Barrier) {
+        let top = tempfile::tempdir().unwrap();
+        let directory = sys::path::open_root(top.path().as_os_str().as_encoded_bytes()).unwrap();
+        (top, Barrier::start(directory, Method::ChangedDirectory).unwrap())
+    }
+
+    #[test]
+    fn a_publisher_who_leads_has_nothing_left_to_wait_for() {
+        let (_top, barrier) = fixture();
+        assert_eq!(barrier.lead(), None, "nothing was published");
+        let ticket = barrier.published();
+        assert!(barrier.lead().is_some());
+        let mut durable = std::pin::pin!(barrier.durable(ticket));
+        assert!(durable.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!((barrier.cells().sync.count(), barrier.lead()), (1, None));
+    }
+
+    /// Leaders on several threads, and publishers who only wait: each ticket becomes durable, none waits for ever.
+    #[test]
+    fn leaders_and_waiters_take_turns() {
+        const TICKETS: u64 = 40;
+        let (_top, barrier) = fixture();
+        std::thread::scope(|scope| {
+            for leads in [true, true, false, false] {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    for _ in 0..TICKETS {
+                        let ticket = barrier.published();
+                        if leads {
+                            barrier.lead();
+                        }
+                        wait(barrier, ticket);
+                    }
+                });
+            }
+        });
+        assert_eq!(barrier.shared.durable.load(Ordering::Acquire), 4 * TICKETS);
+        assert!(!barrier.shared.lock().is_led);
+    }
+
+    /// What a failed barrier leaves is nobody's to lead.
+    #[test]
+    fn nobody_leads_a_failed_volume() {
+        let (_top, barrier) = fixture();
+        barrier.fail();
+        let ticket = barrier.published();
+        assert_eq!(barrier.lead(), None);
+        let mut durable = std::pin::pin!(barrier.durable(ticket));
+        assert_eq!(durable.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(VolumeFailed)));
     }
 }

@@ -11,6 +11,9 @@ use super::record::Record;
 use super::stage::{self, FILE_MODE, Staged};
 use super::volume::Volume;
 use super::{Result, StoreError};
+use crate::digest::lanes::advance_md5;
+use crate::digest::{Job, Md5};
+use crate::limits::COMMIT_BATCH_MAX;
 use crate::sys;
 use crate::sys::path::Symlinks;
 
@@ -22,22 +25,43 @@ pub struct Small {
     pub key: Vec<u8>,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Everything to be remembered; size and mtime are filled in here.
+    /// Their MD5, where somebody knows it already.
+    pub md5: Option<[u8; 16]>,
+    /// Everything to be remembered; ETag, size and mtime are filled in here.
     pub record: Record,
     /// The precondition, if there is one.
     pub condition: Option<Condition>,
 }
 
-/// Publishes each of `objects`, in their order, or says why not.
+/// Publishes each of `objects`, in their order, or says why not. While the device takes their bytes, the MD5s are computed side by
+/// side, and the records are written.
 pub fn commit_each(volume: &Volume, objects: Vec<Small>) -> Vec<Result<Published>> {
     let mut directories = Directories { volume, open: Vec::new() };
-    // A lone one's pages are pushed by the call that waits for them.
+    // A lone one's pages are pushed by the call that waits for them: one call less.
     let starts_writing = objects.len() > 1;
-    let filled: Vec<_> = objects.into_iter().map(|object| Filled::new(&mut directories, object, starts_writing)).collect();
-    filled.into_iter().map(|filled| filled.and_then(|filled| filled.publish(volume))).collect()
+    let mut filled: Vec<_> = objects.into_iter().map(|object| Filled::new(&mut directories, object, starts_writing)).collect();
+    hash_each(filled.iter_mut().flatten().map(|filled| &mut filled.object));
+    let sealed: Vec<_> = filled.into_iter().map(|filled| filled.and_then(|filled| filled.seal(volume))).collect();
+    sealed.into_iter().map(|sealed| sealed.and_then(|sealed| sealed.publish(volume))).collect()
 }
 
-/// An object on the way: all of its file is written, but for pages that are still dirty.
+/// The ETag into each record.
+fn hash_each<'a>(objects: impl Iterator<Item = &'a mut Small>) {
+    let mut unknown = Vec::with_capacity(COMMIT_BATCH_MAX);
+    for Small { md5, record, bytes, .. } in objects {
+        match md5 {
+            Some(md5) => record.etag = *md5,
+            None => unknown.push((&mut record.etag, &*bytes, Md5::new())),
+        }
+    }
+    let mut jobs: Vec<_> = unknown.iter_mut().map(|(_, bytes, hash)| Job { hash, bytes }).collect();
+    advance_md5(&mut jobs);
+    for (etag, _, hash) in unknown {
+        *etag = hash.finish();
+    }
+}
+
+/// An object on the way: its file has its bytes, which the device may not have yet.
 struct Filled {
     object: Small,
     location: Location,
@@ -46,7 +70,7 @@ struct Filled {
 }
 
 impl Filled {
-    fn new(directories: &mut Directories<'_>, mut object: Small, starts_writing: bool) -> Result<Self> {
+    fn new(directories: &mut Directories<'_>, object: Small, starts_writing: bool) -> Result<Self> {
         let volume = directories.volume;
         if !volume.takes_changes() {
             return Err(StoreError::VolumeFailed);
@@ -57,11 +81,19 @@ impl Filled {
         }
         let (staged, parent) = directories.stage(&object.bucket, &location)?;
         sys::file::write_all_at(&staged.file, &object.bytes, 0)?;
-        commit::seal(volume, &staged.file, object.bytes.len() as u64, &mut object.record)?;
         if starts_writing {
             commit::start_cleaning(volume, &staged.file)?;
         }
         Ok(Self { object, location, file: Some((staged, parent)) })
+    }
+
+    /// The record onto the file.
+    fn seal(mut self, volume: &Volume) -> Result<Self> {
+        if let Some((staged, _)) = &self.file {
+            let seal = if volume.facts().tells_writes_apart { commit::seal_as_written } else { commit::seal };
+            seal(volume, &staged.file, self.object.bytes.len() as u64, &mut self.object.record)?;
+        }
+        Ok(self)
     }
 
     fn publish(self, volume: &Volume) -> Result<Published> {
@@ -115,8 +147,8 @@ mod tests {
     use crate::store::{bucket, object};
 
     fn small(key: &str, bytes: &[u8]) -> Small {
-        let record = Record::new(0, 0, [0; 16]);
-        Small { bucket: "bucket".to_owned(), key: key.as_bytes().to_vec(), bytes: bytes.to_vec(), record, condition: None }
+        let (bucket, record) = ("bucket".to_owned(), Record::new(0, 0, [0; 16]));
+        Small { bucket, key: key.as_bytes().to_vec(), bytes: bytes.to_vec(), md5: None, record, condition: None }
     }
 
     fn if_condition(key: &str, bytes: &[u8], condition: Condition) -> Small {
@@ -162,6 +194,42 @@ mod tests {
         let state = object::open(&volume, "bucket", b"a").unwrap().state;
         assert_eq!((published.record.size, published.record.mtime_ns), (state.stat.size, state.stat.mtime_ns));
         assert_eq!(std::fs::read_dir(top.path().join(".sluice/staging")).unwrap().count(), 0);
+    }
+
+    /// Oracle: the `md-5` crate.
+    #[test]
+    fn each_gets_the_etag_of_its_own_bytes() {
+        let (_top, volume) = fixture();
+        let bodies: Vec<Vec<u8>> =
+            (0..40_usize).map(|index| (0..index * 331).map(|at| (at * 31 + index) as u8).collect()).collect();
+        let of = |bytes: &[u8]| -> [u8; 16] { <md5::Md5 as md5::Digest>::digest(bytes).into() };
+        let objects = bodies.iter().enumerate().map(|(index, bytes)| {
+            let known = (index % 5 == 0).then(|| of(bytes));
+            Small { md5: known, ..small(&format!("key-{index}"), bytes) }
+        });
+        let outcomes = commit_each(&volume, objects.chain([small("directory/", b"")]).collect());
+        for ((index, outcome), bytes) in outcomes.iter().enumerate().zip(bodies.iter().chain([&Vec::new()])) {
+            let key = if index == bodies.len() { "directory/".to_owned() } else { format!("key-{index}") };
+            let state = object::open(&volume, "bucket", key.as_bytes()).unwrap().state;
+            assert_eq!(outcome.as_ref().unwrap().record.etag, of(bytes), "{key}");
+            assert_eq!(state.record.unwrap().etag, of(bytes), "{key}");
+        }
+    }
+
+    /// An edit of the same length, however soon, makes the record void, also where the mtime is that of our own write, which
+    /// nobody has looked at since.
+    #[test]
+    fn an_edit_right_after_the_publication_is_seen() {
+        use std::os::unix::fs::FileExt;
+        let (top, volume) = fixture();
+        for index in 0..50 {
+            let key = format!("key-{index}");
+            let outcome = commit_each(&volume, vec![small(&key, b"ours")]).remove(0);
+            let file = std::fs::File::options().write(true).open(top.path().join("bucket").join(&key)).unwrap();
+            file.write_all_at(b"them", 0).unwrap();
+            assert!(outcome.is_ok());
+            assert_eq!(object::open(&volume, "bucket", key.as_bytes()).unwrap().state.record, None, "{key}");
+        }
     }
 
     /// A DELETE may prune the directory after the batch has opened it.

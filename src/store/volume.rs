@@ -54,6 +54,9 @@ pub struct Facts {
     pub unnamed_files: bool,
     /// Two names can be exchanged in one step.
     pub exchange: bool,
+    /// A write that follows a look at the file gives it another mtime than was seen, however soon (multigrain timestamps, since
+    /// Linux 6.13; before, a kernel tick).
+    pub tells_writes_apart: bool,
     /// One barrier makes all earlier changes durable.
     pub shared_barrier: bool,
     /// The effective way to durability, in words, for the start message.
@@ -195,6 +198,7 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
         sys::path::open(staging, name, OpenFlags::RDWR | OpenFlags::DIRECT, 0, Symlinks::Deny).ok().map(|_| alignment_of(&file));
     let exchange =
         sys::path::mkdir(staging, b"probe-2", 0o700).is_ok() && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
+    let tells_writes_apart = !kind.is_remote() && tells_writes_apart(&file).unwrap_or(false);
     super::sweep::remove_all(staging);
     attribute.map_err(VolumeError::NoAttributes)?;
     let shared_barrier = has_one_journal(kind, root);
@@ -205,9 +209,24 @@ fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
         direct,
         unnamed_files,
         exchange,
+        tells_writes_apart,
         shared_barrier,
         durability: "",
     })
+}
+
+/// Several times, since a tick may end between two writes.
+fn tells_writes_apart(file: &OwnedFd) -> Result<bool, Errno> {
+    const TIMES: usize = 8;
+    let mut seen = sys::stat::of(file)?.mtime_ns;
+    for _ in 0..TIMES {
+        sys::file::write_all_at(file, b"1", 0)?;
+        let now = sys::stat::of(file)?.mtime_ns;
+        if now == std::mem::replace(&mut seen, now) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What O_DIRECT wants on a file that was opened with it. Filesystems that do not say (JuiceFS, older kernels) take 4,096 bytes.

@@ -131,8 +131,7 @@ fn blocks_and_lanes(page: &mut Page, sources: &Sources) {
     }
     let about = "Transfers that had to wait for their first block: --buffer-memory is small for this load.";
     per_core(page, sources, "sluice_block_waits_total", about, |cells| &cells.block_waits);
-    let about =
-        "MD5 streams advanced side by side in one step: how full the lanes are. Small objects are hashed outside of them.";
+    let about = "MD5 streams advanced side by side in one step: how full the lanes are. Small objects, hashed together when they are committed, are not counted.";
     page.histogram("sluice_md5_step_streams", about);
     for (cpu, cells) in &sources.cores {
         page.sizes("sluice_md5_step_streams", &[("core", cpu)], &cells.md5_streams);
