@@ -4,7 +4,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sluice::digest::checksum::{Algorithm, Hasher};
 use sluice::digest::{Job, Md5, Sha256, lanes};
-use sluice::limits::BLOCK_SIZE;
+use sluice::limits::{BLOCK_SIZE, HASH_STEP_SIZE};
 use std::hint::black_box;
 
 /// Bytes of a small object and of a block.
@@ -66,5 +66,39 @@ macro_rules! many_streams {
 many_streams!(md5_streams, Md5, lanes::advance_md5, [2, 3, 4, 8, 16, 24]);
 many_streams!(sha256_streams, Sha256, lanes::advance_sha256, [2, 3, 4, 8]);
 
-criterion_group!(benches, one_stream, md5_streams, sha256_streams);
+/// A step of signed uploads: of each stream one MD5, and the SHA-256 of the pieces that chunks of 64 KiB leave of the same bytes.
+fn md5_and_sha256(c: &mut Criterion) {
+    let mut group = c.benchmark_group("md5_and_sha256");
+    for count in [1, 2, 4, 6, 8, 16] {
+        let bytes = streams(count, HASH_STEP_SIZE);
+        group.throughput(Throughput::Bytes((count * HASH_STEP_SIZE) as u64));
+        for is_together in [false, true] {
+            let name = if is_together { "together" } else { "apart" };
+            group.bench_function(BenchmarkId::new(name, count), |b| {
+                b.iter_batched_ref(
+                    || (vec![Md5::new(); count], vec![Sha256::new(); 3 * count]),
+                    |(md5s, sha256s)| {
+                        let mut md5_jobs: Vec<_> = md5s.iter_mut().zip(&bytes).map(|(hash, bytes)| Job { hash, bytes }).collect();
+                        let pieces = bytes.iter().enumerate().flat_map(|(stream, bytes)| {
+                            let first = (stream * 29 + 11) % 64 * 1024;
+                            [&bytes[..first], &bytes[first..first + 64 * 1024], &bytes[first + 64 * 1024..]]
+                        });
+                        let mut sha256_jobs: Vec<_> =
+                            sha256s.iter_mut().zip(pieces).map(|(hash, bytes)| Job { hash, bytes }).collect();
+                        if is_together {
+                            lanes::advance_md5_and_sha256(black_box(&mut md5_jobs), &mut sha256_jobs);
+                        } else {
+                            lanes::advance_md5(black_box(&mut md5_jobs));
+                            lanes::advance_sha256(&mut sha256_jobs);
+                        }
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_stream, md5_streams, sha256_streams, md5_and_sha256);
 criterion_main!(benches);

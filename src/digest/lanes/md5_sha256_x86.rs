@@ -23,7 +23,13 @@ pub(super) fn together() -> Option<Together> {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("sha");
-    present.then_some(Together { md5_lanes: MD5_LANES, sha256_lanes: SHA256_LANES, sha256_blocks: SHA256_BLOCKS, kernel })
+    present.then_some(Together {
+        md5_lanes: MD5_LANES,
+        sha256_lanes: SHA256_LANES,
+        sha256_lanes_min: 2,
+        sha256_blocks: SHA256_BLOCKS,
+        kernel,
+    })
 }
 
 fn kernel(

@@ -93,6 +93,8 @@ type Kernel<S> = fn(states: &mut [S; LANES_MAX], streams: &[&[Block]; LANES_MAX]
 struct Together {
     md5_lanes: usize,
     sha256_lanes: usize,
+    /// Fewer SHA-256s than this are faster apart from the MD5s.
+    sha256_lanes_min: usize,
     /// Blocks of each SHA-256 for one of each MD5.
     sha256_blocks: usize,
     kernel: TogetherKernel,
@@ -151,7 +153,7 @@ fn advance_together(
         md5s.fill(together.md5_lanes);
         sha256s.fill(together.sha256_lanes);
         // A lone MD5 goes along for nothing.
-        if md5s.active == 0 || sha256s.active < plans.1.lanes_min {
+        if md5s.active == 0 || sha256s.active < together.sha256_lanes_min {
             break;
         }
         let count = md5s.count().min(sha256s.count() / together.sha256_blocks);
