@@ -49,6 +49,11 @@ pub fn note_published(file: &OwnedFd) {
     }
 }
 
+/// What a lone publisher would sync is the very file that it published, and wrong for nobody: the mutant waits for company.
+pub fn leaves_the_lead() -> bool {
+    mutant() == Mutant::Member
+}
+
 /// Between the change and the sync.
 pub fn pause() {
     if mutant() == Mutant::Slow {
