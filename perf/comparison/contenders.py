@@ -70,6 +70,9 @@ class Contender(Server):
         except Exception:
             return False
 
+    def has_announced(self) -> bool:
+        return True
+
     def __init__(self, data: Path, *, cores: str = str(SERVER_CORE), **options):
         super().__init__(data, prefix=["taskset", "-c", cores], **options)
 

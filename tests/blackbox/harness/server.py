@@ -52,6 +52,7 @@ class Server:
         self.port = free_port()
         self.tls_port = free_port() if certificates else None
         self.log_path = self.data.parent / f"{self.data.name}-{self.port}.log"
+        self.log_from = 0
         self.process: subprocess.Popen | None = None
 
     def command(self) -> list[str]:
@@ -70,6 +71,7 @@ class Server:
         self.data.mkdir(exist_ok=True)
         env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
         with open(self.log_path, "ab") as log:
+            self.log_from = log.tell()
             self.process = subprocess.Popen(
                 [*self.prefix, *self.command()],
                 env=env | self.env,
@@ -84,8 +86,7 @@ class Server:
     def start(self) -> "Server":
         self.spawn()
         deadline = time.monotonic() + READY_TIMEOUT_S
-        # It may answer a moment before it has said all that it says at start.
-        while not (self.is_ready() and "  endpoint  " in self.log_path.read_text(errors="replace")):
+        while not (self.is_ready() and self.has_announced()):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}:\n{self.log()}")
             if time.monotonic() > deadline:
@@ -101,6 +102,10 @@ class Server:
                 return connection.response().status == 200
         except Exception:
             return False
+
+    def has_announced(self) -> bool:
+        """It may answer a moment before it has said all that it says at start."""
+        return bool(self.peer) or "  endpoint  " in self.log_path.read_bytes()[self.log_from :].decode(errors="replace")
 
     def __enter__(self) -> "Server":
         return self if self.is_alive() else self.start()
