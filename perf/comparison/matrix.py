@@ -136,7 +136,7 @@ CELLS = {
     "calls": Cell(
         "system calls per GET of 4 KiB, signed, 64 connections",
         "calls",
-        served(read("4k", 64, counting=True), "sluice", "nginx", "versitygw"),
+        served(read("4k-few", 64, counting=True), "sluice", "nginx", "versitygw"),
         (Most(5),),
         rounds_max=1,
     ),
