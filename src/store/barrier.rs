@@ -181,6 +181,7 @@ impl Shared {
     fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.is_led = true;
         drop(state);
+        let leading = Leading { shared: self, is_over: false };
         // Closed here: what is published from now on belongs to the next barrier.
         let batch = self.published.load(Ordering::Acquire);
         let started = Instant::now();
@@ -196,13 +197,7 @@ impl Shared {
                 self.fail();
             }
         }
-        let mut state = self.lock();
-        state.is_led = false;
-        // Who asked meanwhile left it to us to wake the barrier thread.
-        if state.wanted > self.durable.load(Ordering::Acquire) {
-            self.wanted.notify_one();
-        }
-        state
+        leading.end()
     }
 
     fn fail(&self) {
@@ -223,6 +218,35 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody carries a barrier out. If he panics, which costs a helper its visit and not its life, nobody knows what is durable:
+/// the volume has failed, and nobody waits for a leader who is gone.
+struct Leading<'a> {
+    shared: &'a Shared,
+    is_over: bool,
+}
+
+impl<'a> Leading<'a> {
+    fn end(mut self) -> MutexGuard<'a, State> {
+        self.is_over = true;
+        let mut state = self.shared.lock();
+        state.is_led = false;
+        // Who asked meanwhile left it to us to wake the barrier thread.
+        if state.wanted > self.shared.durable.load(Ordering::Acquire) {
+            self.shared.wanted.notify_one();
+        }
+        state
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.shared.lock().is_led = false;
+            self.shared.fail();
+        }
     }
 }
 
@@ -341,6 +365,21 @@ mod tests {
         });
         assert_eq!(barrier.shared.durable.load(Ordering::Acquire), 4 * TICKETS);
         assert!(!barrier.shared.lock().is_led);
+    }
+
+    #[test]
+    fn a_leader_who_panics_leaves_nobody_waiting() {
+        let (_top, barrier) = fixture();
+        let ticket = barrier.published();
+        barrier.shared.lock().is_led = true;
+        let mut durable = std::pin::pin!(barrier.durable(ticket));
+        assert!(durable.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "it leaves the lead to who has it");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _leading = Leading { shared: &barrier.shared, is_over: false };
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err() && barrier.has_failed() && !barrier.shared.lock().is_led);
+        assert_eq!(durable.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(VolumeFailed)));
     }
 
     /// What a failed barrier leaves is nobody's to lead.
