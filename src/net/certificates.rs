@@ -73,6 +73,7 @@ impl TlsSettings {
             .map_err(|_| CertificateError::Library)?
             .with_no_client_auth()
             .with_cert_resolver(certificates.clone());
+        server.ignore_client_order = true; // the order is that of `tls::provider`
         // S3 is HTTP/1.1; a client that insists on anything else is told so (no_application_protocol, RFC 7301).
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Early data can be replayed, and a replayed PUT or DELETE does harm (RFC 8446 section 8).

@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, StreamOwned, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion,
 };
 use rustls::{ProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -154,6 +155,29 @@ fn both_versions_carry_http_1_1() {
 }
 
 /// RFC 7301 section 3.2: no protocol in common is a fatal alert; a client without ALPN is served.
+#[test]
+fn the_cheapest_suite_is_chosen_unless_the_client_offers_others_only() {
+    use CipherSuite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256};
+    let pair = Pair::new(&["a.test"]);
+    let negotiated = |offered: &[CipherSuite]| {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| offered.contains(&suite.suite()));
+        provider.cipher_suites.sort_by_key(|suite| offered.iter().position(|offered| *offered == suite.suite()));
+        let config = Arc::new(client_config_of(provider, &[&pair], &[&version::TLS13]));
+        let mut chosen = None;
+        with_server(&settings(&[&pair]), LONG, None, |address| {
+            let mut client = connect(address, &config, "a.test");
+            assert_echo(&mut client, &pattern(40_000));
+            chosen = client.conn.negotiated_cipher_suite().map(|suite| suite.suite());
+        });
+        chosen.unwrap()
+    };
+    let as_openssl = [TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256];
+    assert_eq!(negotiated(&as_openssl), TLS13_AES_128_GCM_SHA256);
+    assert_eq!(negotiated(&[TLS13_AES_256_GCM_SHA384]), TLS13_AES_256_GCM_SHA384);
+    assert_eq!(negotiated(&[TLS13_CHACHA20_POLY1305_SHA256]), TLS13_CHACHA20_POLY1305_SHA256);
+}
+
 #[test]
 fn other_application_protocols_are_refused() {
     let pair = Pair::new(&["a.test"]);
