@@ -10,7 +10,7 @@ use super::record::{self, DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME, SUMMARY_NAME};
 use super::unsynced::Making;
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError};
-use crate::limits::RECORD_SIZE_MAX;
+use crate::limits::{KEY_SIZE_MAX, RECORD_SIZE_MAX};
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
 
@@ -98,13 +98,19 @@ impl Parents {
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(errno.into()),
         };
-        let directory = sys::path::open_dir(&self.directory, name, Symlinks::Deny)?;
-        if made {
-            sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
+        let entered = sys::path::open_dir(&self.directory, name, Symlinks::Deny).and_then(|directory| {
+            if made {
+                sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
+            }
+            Ok(directory)
+        });
+        if made && entered.is_err() {
+            // Without its mark nobody would ever remove it. Who has put something into it keeps it.
+            let _ = sys::path::rmdir(&self.directory, name);
         }
-        // At once: should this PUT fail, others rely on the directory.
+        // At once, and before the note is gone: should this PUT fail, others rely on the directory.
         self.sync(volume)?;
-        self.directory = Rc::new(directory);
+        self.directory = Rc::new(entered?);
         Ok(())
     }
 
@@ -207,19 +213,19 @@ fn lock_directory_object<'a>(volume: &'a Volume, bucket: &str, path: &[u8]) -> O
     key::key_of(path, true).map(|key| volume.locks.lock(bucket, &key))
 }
 
-/// Removes all empty directories of ours below `directory`, which lies at `path` in the bucket, deepest first.
+/// Removes all empty directories of ours below `directory`, which lies at `path` in the bucket, deepest first. What is below
+/// somebody's own stays, as that does: nothing is looked for there, so that their depth costs no stack, and what was made by PUTs
+/// and moved together through POSIX is followed only as deep as a key can be, which is a byte a level.
 pub(super) fn prune_below(volume: &Volume, bucket: &str, directory: &OwnedFd, path: &[u8]) {
-    let mut names = Vec::new();
-    let mut buffer = sys::dir::buffer(32 * 1024);
-    let _ = sys::dir::read(directory, &mut buffer, |entry| {
-        if entry.kind_in(directory).is_ok_and(|kind| kind == FileKind::Directory) {
-            names.push(entry.name.to_vec());
-        }
-        std::ops::ControlFlow::<()>::Continue(())
-    });
-    for name in names {
-        let Ok(below) = sys::path::open_dir(directory, &name, Symlinks::Deny) else { continue };
+    if path.iter().filter(|byte| **byte == b'/').count() >= KEY_SIZE_MAX {
+        return;
+    }
+    for name in directories_in(directory) {
         let path_below = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
+        let Ok(below) = sys::path::open_dir(directory, &name, Symlinks::Deny) else { continue };
+        if !is_prunable(&below) {
+            continue;
+        }
         prune_below(volume, bucket, &below, &path_below);
         let _guard = lock_directory_object(volume, bucket, &path_below);
         if is_prunable(&below) {
@@ -227,6 +233,17 @@ pub(super) fn prune_below(volume: &Volume, bucket: &str, directory: &OwnedFd, pa
             let _ = sys::path::rmdir(directory, &name);
         }
     }
+}
+
+fn directories_in(directory: &OwnedFd) -> Vec<Vec<u8>> {
+    let (mut names, mut buffer) = (Vec::new(), sys::dir::buffer(32 * 1024));
+    let _ = sys::dir::read(directory, &mut buffer, |entry| {
+        if entry.kind_in(directory).is_ok_and(|kind| kind == FileKind::Directory) {
+            names.push(entry.name.to_vec());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    names
 }
 
 fn is_prunable(directory: &OwnedFd) -> bool {

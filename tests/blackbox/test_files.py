@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -237,6 +238,18 @@ def test_empty_directories_of_others_stay(client, folder):
     client.delete(BUCKET, "hers/deep/x")
     assert (folder / "hers/deep").is_dir() and (folder / "empty").is_dir()
     assert keys(client) == []
+
+
+def test_directories_deeper_than_any_key_do_no_harm(server, client, folder):
+    """Somebody with a shell makes a tree of any depth; a DeleteBucket must not follow it to its end."""
+    make = "import os\nfor _ in range(9000):\n    os.mkdir('d')\n    os.chdir('d')"
+    subprocess.run([sys.executable, "-c", make], cwd=folder, check=True)
+    try:
+        assert client.request("DELETE", f"/{BUCKET}").code == "BucketNotEmpty"
+        assert client.put(BUCKET, "object", b"still served").status == 200
+        assert keys(client) == ["object"]
+    finally:
+        subprocess.run(["rm", "-rf", folder / "d"], check=True)
 
 
 def test_an_overwrite_keeps_owner_mode_and_drops_setuid(client, folder):

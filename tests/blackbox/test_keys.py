@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -231,3 +232,51 @@ def test_a_listing_follows_every_change(client):
             assert client.delete(BUCKET, key).status == 204
             present.discard(key)
         assert list_all(client) == sorted(present, key=str.encode)
+
+
+def test_a_listing_has_every_key_while_others_come_below_them(server, client):
+    """`a` stays an object while its file becomes a directory, because `a/b` is put: no listing may be without it."""
+    names = [f"k{number:03}" for number in range(300)]
+    for name in names:
+        assert client.put(BUCKET, name, b"").status == 200
+    page, done, missing, pages = [("list-type", "2"), ("delimiter", "/")], threading.Event(), [], 0
+
+    def put_below():
+        writer = server.client()
+        for name in names:
+            assert writer.put(BUCKET, f"{name}/b", b"").status == 200
+        done.set()
+
+    thread = threading.Thread(target=put_below)
+    thread.start()
+    while not done.is_set() and thread.is_alive():
+        listed = re.findall(rb"<Key>([^<]*)</Key>", client.request("GET", f"/{BUCKET}", query=page).body)
+        missing += sorted(set(names) - {name.decode() for name in listed})
+        pages += 1
+    thread.join()
+    assert done.is_set() and pages > 10
+    assert missing == []
+
+
+def test_a_listing_has_a_marker_while_it_changes_between_empty_and_not(server, client):
+    """`a/` is a record of the directory or a body inside it; a PUT changes one for the other, and it is always there."""
+    names = [f"d{number:02}/" for number in range(40)]
+    for name in names:
+        assert client.put(BUCKET, name, b"").status == 200
+    done, missing, pages = threading.Event(), [], 0
+
+    def put_again():
+        writer = server.client()
+        for body in (b"body", b"", b"body", b""):
+            for name in names:
+                assert writer.put(BUCKET, name, body).status == 200
+        done.set()
+
+    thread = threading.Thread(target=put_again)
+    thread.start()
+    while not done.is_set() and thread.is_alive():
+        missing += sorted(set(names) - set(list_all(client)))
+        pages += 1
+    thread.join()
+    assert done.is_set() and pages > 10
+    assert missing == []
