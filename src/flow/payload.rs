@@ -38,9 +38,12 @@ pub enum Mismatch {
     Signature,
     /// A checksum.
     Checksum(Algorithm),
-    /// The announced trailer did not come, or is no checksum.
+    /// The announced trailer did not come, or is no checksum; or a checksum came that was not announced.
     Trailer,
 }
+
+/// What the names of all checksums begin with.
+const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
 /// The digests of a body that was as it should be.
 #[derive(Debug, Clone)]
@@ -285,6 +288,9 @@ impl Sink for Payload {
         self.trailers.push(b'\n');
         if self.expectation.trailer.is_some_and(|algorithm| name.eq_ignore_ascii_case(algorithm.header())) {
             self.trailer_value = Some(value.as_bytes().to_vec());
+        } else if name.to_ascii_lowercase().starts_with(CHECKSUM_PREFIX) {
+            // One that was not announced was not computed: to take it unseen would be to say that it is right.
+            self.mismatch = Some(Mismatch::Trailer);
         }
     }
 

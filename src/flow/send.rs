@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::hashing;
 use super::slots::Slots;
@@ -161,18 +162,14 @@ impl Sender<'_> {
             }
             let Some((result, block)) = reads.next().await else { break Ok(()) };
             let read = match result {
-                Ok(read) => {
-                    record::read(ReadFrom::Disk, read);
-                    read as u64
-                }
-                Err(error) => break Err(Reading::Disk(sys::Errno::from_io_error(&error).unwrap_or(sys::Errno::IO))),
+                Ok(read) => read,
+                Err(error) => break Err(disk(&error)),
             };
-            let start = *offset - *offset % BLOCK_ALIGN as u64;
-            let block_end = (start + BLOCK_SIZE as u64).min(end);
-            if start + read < block_end || (block_end == self.end && !(self.is_unchanged)()) {
-                break Err(Reading::Changed);
-            }
-            let bytes = &block.bytes()[(*offset - start) as usize..(block_end - start) as usize];
+            let block_end = (*offset - *offset % BLOCK_ALIGN as u64 + BLOCK_SIZE as u64).min(end);
+            let bytes = match self.what_was_read(&block, read, *offset, block_end) {
+                Ok(bytes) => bytes,
+                Err(error) => break Err(error),
+            };
             match self.send_block(bytes, offset).await {
                 // The ring is submitted at the end of a turn. Without one here the disk would wait until all that it has read
                 // for all connections is sent, and the core then for the disk.
@@ -181,10 +178,10 @@ impl Sender<'_> {
                 Err(SendError::Stalled) => {
                     drop(block);
                     drain(&mut reads).await;
-                    ahead = *offset;
-                    if let Err(error) = self.exchange.wait_writable(Stall::Ignore).await {
-                        break Err(Reading::Client(error));
+                    if let Err(error) = self.send_slowly(&file, offset, end).await {
+                        break Err(error);
                     }
+                    ahead = *offset;
                 }
                 Err(error) => break Err(Reading::Client(error)),
             }
@@ -193,8 +190,50 @@ impl Sender<'_> {
         outcome
     }
 
+    /// The bytes from `offset` to `end`, of a block whose read began at the sector of `offset`.
+    fn what_was_read<'b>(&self, block: &'b Block, read: usize, offset: u64, end: u64) -> Result<&'b [u8], Reading> {
+        record::read(ReadFrom::Disk, read);
+        let start = offset - offset % BLOCK_ALIGN as u64;
+        if start + (read as u64) < end || (end == self.end && !(self.is_unchanged)()) {
+            return Err(Reading::Changed);
+        }
+        Ok(&block.bytes()[(offset - start) as usize..(end - start) as usize])
+    }
+
+    /// To a client that had a block for too long: it is waited for without one, and gets about what it takes at once, read for it
+    /// then. When it takes a whole block at once, it is no longer slow.
+    async fn send_slowly(&mut self, file: &Rc<DirectFile>, offset: &mut u64, end: u64) -> Result<(), Reading> {
+        let mut size = SLOW_READ_SIZE_MIN;
+        while *offset < end {
+            self.exchange.wait_writable(Stall::Ignore).await.map_err(Reading::Client)?;
+            let block = hashing::take_block(self.arena).await;
+            let start = *offset - *offset % BLOCK_ALIGN as u64;
+            let read_end = (start + size as u64).min(end);
+            let request = ((read_end - start) as usize).next_multiple_of(BLOCK_ALIGN);
+            let (result, block) = read_block(file.clone(), block, request, start).await;
+            let read = result.map_err(|error| disk(&error))?;
+            let bytes = self.what_was_read(&block, read, *offset, read_end)?;
+            let sent = self.exchange.send_now(bytes, read_end < self.end).map_err(Reading::Client)?;
+            *offset += sent as u64;
+            if sent < bytes.len() {
+                size = sent.next_multiple_of(SLOW_READ_SIZE_MIN).clamp(SLOW_READ_SIZE_MIN, BLOCK_SIZE);
+            } else if size == BLOCK_SIZE {
+                break;
+            } else {
+                size = (size * 2).min(BLOCK_SIZE);
+            }
+        }
+        Ok(())
+    }
+
+    /// A client that takes a little now and then never stalls, and would keep its blocks for as long as it likes. Where others
+    /// wait for one, it has as long for a block as one that stalls.
     async fn send_block(&mut self, mut bytes: &[u8], offset: &mut u64) -> Result<(), SendError> {
+        let since = Instant::now();
         while !bytes.is_empty() {
+            if self.arena.is_wanted() && since.elapsed() > STALL_DURATION {
+                return Err(SendError::Stalled);
+            }
             let more = *offset + (bytes.len() as u64) < self.end;
             let sent = self.exchange.send_some(bytes, more, Stall::After(STALL_DURATION)).await?;
             bytes = &bytes[sent..];
@@ -254,6 +293,8 @@ enum Cache {
 const PAGE_SIZE: u64 = 4096;
 /// Bytes of a hole in the page cache below which it is not looked at more closely.
 const HOLE_SIZE: u64 = 64 * 1024;
+/// Bytes read at once, at least, for a client that takes little: what a socket to a distant client holds.
+const SLOW_READ_SIZE_MIN: usize = 64 * 1024;
 /// Bytes read at once where O_DIRECT is refused.
 const COPY_SIZE: u64 = 256 * 1024;
 
@@ -285,6 +326,10 @@ fn try_take_ahead(arena: &Arena, held: usize) -> Option<Block> {
 
 async fn read_block(file: Rc<DirectFile>, block: Block, size: usize, offset: u64) -> (std::io::Result<usize>, Block) {
     file.read(block, size, offset).await
+}
+
+fn disk(error: &std::io::Error) -> Reading {
+    Reading::Disk(sys::Errno::from_io_error(error).unwrap_or(sys::Errno::IO))
 }
 
 /// Waits out what is in flight: a block must not go back to the arena while the kernel writes into it.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::metrics::record::{self, RingOperation};
+use crate::sys;
 
 /// A connected stream: TCP, or the simulated network of the tests.
 pub enum Socket {
@@ -90,6 +91,15 @@ impl Socket {
                 *offset += sent as u64;
                 Ok(sent)
             }
+        }
+    }
+
+    /// Bytes that were sent and that the peer has not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        match self {
+            Self::Tcp(tcp) => sys::outgoing::unacknowledged(tcp.fd()).unwrap_or(0),
+            #[cfg(test)]
+            Self::Sim(_) => 0,
         }
     }
 

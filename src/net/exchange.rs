@@ -7,13 +7,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::serve::Timeouts;
+use super::serve::{Timeouts, with_scratch};
 use super::transport::Transport;
 use super::watch::{Interrupt, Watched};
 use crate::http;
 use crate::io::Shutdown;
 use crate::limits::{LINGER_DURATION, LINGER_SIZE_MAX, RATE_GRACE};
 use crate::metrics::record::{self, ErrorClass, Operation};
+
+/// How often, in the time that a client has to take something, it is looked whether it did.
+const WAIT_SLICES: u32 = 4;
 
 /// One request and its answer.
 pub struct Exchange {
@@ -29,7 +32,10 @@ pub struct Exchange {
     pub(super) body_received: u64,
     /// For how long the body was waited for. What the client waits for us does not count against its rate.
     pub(super) body_waited: Duration,
+    /// For how long the client was waited for to take what was sent.
+    pub(super) send_waited: Duration,
     pub(super) body_is_done: bool,
+    pub(super) body_is_lost: bool,
     pub(super) bytes_sent: u64,
     pub(super) measured: Measured,
 }
@@ -87,7 +93,7 @@ pub enum ReceiveError {
 pub enum SendError {
     /// The client is gone.
     Gone,
-    /// It took nothing for too long.
+    /// It took nothing for too long, too slowly, or all in all for too long.
     TimedOut,
     /// See `Stall`.
     Stalled,
@@ -153,6 +159,11 @@ impl Exchange {
         self.body_is_done
     }
 
+    /// The body will not be received to its end: its client has ended, or was given up.
+    pub fn body_is_lost(&self) -> bool {
+        self.body_is_lost
+    }
+
     /// What has arrived behind the head and was not yet taken.
     pub fn prefetched(&self) -> &[u8] {
         &self.buffer[self.prefetched_from..]
@@ -166,15 +177,19 @@ impl Exchange {
         }
         loop {
             match self.transport.try_receive(into) {
-                Ok(0) => return Err(ReceiveError::Ended),
-                Ok(count) => {
+                Ok(count) if count > 0 => {
                     self.body_received += count as u64;
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_readable(stall).await?,
-                Err(_) => return Err(ReceiveError::Ended),
+                Ok(_) | Err(_) => return Err(self.lost(ReceiveError::Ended)),
             }
         }
+    }
+
+    fn lost(&mut self, error: ReceiveError) -> ReceiveError {
+        self.body_is_lost = true;
+        error
     }
 
     /// Waits until something can be received without waiting. A transfer calls this before it takes a block.
@@ -182,16 +197,17 @@ impl Exchange {
         if !self.prefetched().is_empty() {
             return Ok(());
         }
-        if self.started.elapsed() > self.timeouts.total || self.is_too_slow() {
-            return Err(ReceiveError::TimedOut);
+        if self.started.elapsed() > self.timeouts.total || self.is_below_rate(self.body_waited, self.body_received) {
+            return Err(self.lost(ReceiveError::TimedOut));
         }
         let since = Instant::now();
-        let waited = self.watched.wait(self.transport.readable(), self.timeouts.body_stall, stall.after()).await;
+        let timeout = self.timeouts.body_stall.min(self.timeouts.total.saturating_sub(self.started.elapsed()));
+        let waited = self.watched.wait(self.transport.readable(), timeout, stall.after()).await;
         self.body_waited += since.elapsed();
         match waited {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(ReceiveError::Ended),
-            Err(Interrupt::Expired) => Err(ReceiveError::TimedOut),
+            Ok(Err(_)) => Err(self.lost(ReceiveError::Ended)),
+            Err(Interrupt::Expired) => Err(self.lost(ReceiveError::TimedOut)),
             Err(Interrupt::Nudged) => Err(ReceiveError::Stalled),
         }
     }
@@ -228,6 +244,18 @@ impl Exchange {
         }
     }
 
+    /// Sends what there is room for now, which may be nothing.
+    pub fn send_now(&mut self, bytes: &[u8], more: bool) -> Result<usize, SendError> {
+        match self.transport.try_send(bytes, more) {
+            Ok(count) => {
+                self.sent(count, more || count < bytes.len());
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(_) => Err(SendError::Gone),
+        }
+    }
+
     /// Whether `send_file_some` works on this connection.
     pub fn sends_files(&self) -> bool {
         self.transport.sends_files()
@@ -250,12 +278,34 @@ impl Exchange {
     /// Waits until something can be sent. Goes through the ring even when there is room, so it is also how a long answer
     /// lets the core's other connections run.
     pub async fn wait_writable(&mut self, stall: Stall) -> Result<(), SendError> {
-        let wait = self.watched.wait(self.transport.writable(), self.timeouts.body_stall, stall.after());
-        match wait.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(SendError::Gone),
-            Err(Interrupt::Expired) => Err(SendError::TimedOut),
-            Err(Interrupt::Nudged) => Err(SendError::Stalled),
+        let since = Instant::now();
+        let waited = self.wait_for_room(since, stall).await;
+        self.send_waited += since.elapsed();
+        waited
+    }
+
+    /// The socket has room again when a third of its buffer is free. A slow client may take longer for that than one that takes
+    /// nothing is given, so the wait is cut in slices, and a slice in which something was acknowledged begins it anew.
+    async fn wait_for_room(&mut self, since: Instant, stall: Stall) -> Result<(), SendError> {
+        let (mut taken_at, mut queued) = (since, 0);
+        loop {
+            let total_left = self.timeouts.total.saturating_sub(self.started.elapsed());
+            if total_left.is_zero() || self.is_below_rate(self.send_waited + since.elapsed(), self.bytes_sent) {
+                return Err(SendError::TimedOut);
+            }
+            let slice = (self.timeouts.body_stall / WAIT_SLICES).min(total_left);
+            match self.watched.wait(self.transport.writable(), slice, stall.after()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => return Err(SendError::Gone),
+                Err(Interrupt::Nudged) => return Err(SendError::Stalled),
+                Err(Interrupt::Expired) => {}
+            }
+            let before = std::mem::replace(&mut queued, self.transport.unacknowledged());
+            if queued < before {
+                taken_at = Instant::now();
+            } else if taken_at.elapsed() >= self.timeouts.body_stall {
+                return Err(SendError::TimedOut);
+            }
         }
     }
 
@@ -277,10 +327,9 @@ impl Exchange {
             return;
         }
         self.transport.shutdown(Shutdown::Write);
-        let mut waste = vec![0; 64 * 1024];
         let (mut dropped, since) = (0, Instant::now());
         while dropped < LINGER_SIZE_MAX && since.elapsed() < LINGER_DURATION {
-            match self.transport.try_receive(&mut waste) {
+            match with_scratch(|waste| self.transport.try_receive(waste)) {
                 Ok(0) => return,
                 Ok(count) => dropped += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -321,9 +370,9 @@ impl Exchange {
         count
     }
 
-    fn is_too_slow(&self) -> bool {
-        let least = self.body_waited.as_secs_f64() * self.timeouts.rate_min as f64;
-        self.body_waited > RATE_GRACE && (self.body_received as f64) < least
+    /// Whether the client was waited for longer than so many bytes are worth.
+    fn is_below_rate(&self, waited: Duration, bytes: u64) -> bool {
+        waited > RATE_GRACE && (bytes as f64) < waited.as_secs_f64() * self.timeouts.rate_min as f64
     }
 }
 

@@ -66,6 +66,11 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_SIZE]);
 }
 
+/// Where to receive what nobody keeps.
+pub(super) fn with_scratch<T>(receive: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| receive(scratch))
+}
+
 /// Accepts connections and serves them until the listener is shut down. A connection lives by the timeouts that held when it
 /// was accepted.
 pub async fn serve<S>(listening: Listening, watchers: Watchers, timeouts: Arc<ArcSwap<Timeouts>>, service: Rc<S>)
@@ -150,9 +155,10 @@ pub(super) async fn connection<S>(
                 Ok(Err(_)) | Err(Interrupt::Expired | Interrupt::Nudged) => return line.transport.shutdown(Shutdown::Write),
             }
         } else if turn == PIPELINE_TURN_MAX {
-            // A pipeline of warm requests would never wait for anything: go through the ring once.
+            // A pipeline of warm requests would never wait for anything: go through the ring once. A client that takes no answers
+            // is given up here as anywhere.
             turn = 0;
-            if line.transport.writable().await.is_err() {
+            if !matches!(line.watched.wait(line.transport.writable(), timeouts.body_stall, None).await, Ok(Ok(()))) {
                 return;
             }
         }
@@ -224,7 +230,9 @@ where
         started,
         body_received: 0,
         body_waited: Duration::ZERO,
+        send_waited: Duration::ZERO,
         body_is_done: false,
+        body_is_lost: false,
         bytes_sent: 0,
         measured: Measured::default(),
     };
@@ -236,7 +244,11 @@ where
         // An answer under TLS may still be on its way out.
         After::Keep if exchange.flush().await.is_err() => None,
         After::Keep if !exchange.drains() || !exchange.prefetched().is_empty() => {
-            let pending = exchange.prefetched().to_vec();
+            let pending = match exchange.prefetched() {
+                // What old clients send behind a body (RFC 9112 section 2.2) begins no request: the connection is idle.
+                b"\r\n" => Vec::new(),
+                prefetched => prefetched.to_vec(),
+            };
             Some(Line { transport: exchange.transport, watched: exchange.watched, pending })
         }
         After::Keep | After::Close => {
@@ -284,7 +296,7 @@ async fn receive_head(
                 Err(error) => return Some((Err(Arrival::Refused(error)), buffer.len())),
             }
         }
-        let received = SCRATCH.with_borrow_mut(|scratch| {
+        let received = with_scratch(|scratch| {
             let count = transport.try_receive(scratch)?;
             buffer.extend_from_slice(&scratch[..count]);
             Ok::<usize, io::Error>(count)
@@ -296,7 +308,10 @@ async fn receive_head(
                 let left = timeouts.head.saturating_sub(started.elapsed());
                 match watched.wait(transport.readable(), left, None).await {
                     Ok(Ok(())) => {}
-                    Err(Interrupt::Expired) if !buffer.is_empty() => return Some((Err(Arrival::TimedOut), buffer.len())),
+                    // An empty line before a request (RFC 9112 section 2.2) is none that could be answered.
+                    Err(Interrupt::Expired) if !buffer.is_empty() && !b"\r\n".starts_with(buffer.as_slice()) => {
+                        return Some((Err(Arrival::TimedOut), buffer.len()));
+                    }
                     _ => return None,
                 }
             }

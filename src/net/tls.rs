@@ -153,6 +153,11 @@ impl Tls {
         self.socket.writable().await
     }
 
+    /// See `Socket::unacknowledged`.
+    pub fn unacknowledged(&self) -> usize {
+        self.socket.unacknowledged()
+    }
+
     /// Ends one or both directions. Only an end of our sending is announced (close_notify, RFC 8446 section 6.1): after an
     /// answer that was cut off, its absence tells the client so.
     pub fn shutdown(&mut self, half: Shutdown) {

@@ -71,6 +71,14 @@ impl Transport {
         }
     }
 
+    /// See `Socket::unacknowledged`.
+    pub fn unacknowledged(&self) -> usize {
+        match self {
+            Self::Plain(socket) => socket.unacknowledged(),
+            Self::Tls(tls) => tls.unacknowledged(),
+        }
+    }
+
     /// Waits for something to receive.
     pub async fn readable(&self) -> io::Result<()> {
         match self {

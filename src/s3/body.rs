@@ -120,6 +120,9 @@ pub(super) async fn document_without_checksum(
 /// Whether the next request can follow this one's body: it was read to its end, or the rest is small enough to be read and dropped,
 /// which costs less than a new connection.
 pub(super) fn can_be_skipped(exchange: &Exchange, request: &Request<'_>) -> bool {
+    if exchange.body_is_lost() {
+        return false;
+    }
     let waits_to_be_invited = request.expects_continue() && exchange.body_received() == 0;
     match rest(exchange, request) {
         Some(0) => true,

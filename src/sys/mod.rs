@@ -14,6 +14,7 @@ pub mod filesystem;
 pub mod inotify;
 pub mod lock;
 pub mod mount;
+pub mod outgoing;
 pub mod path;
 pub mod reuseport;
 pub mod space;

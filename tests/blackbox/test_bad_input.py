@@ -103,6 +103,30 @@ def test_malformed_chunk_lines(shared, line):
     assert client.exchange(request).status in (400, 403)
 
 
+@pytest.mark.parametrize("announced", [None, "x-amz-checksum-crc32"])
+@pytest.mark.parametrize("mode", [sigv4.STREAMING_TRAILER, sigv4.STREAMING_UNSIGNED_TRAILER])
+def test_a_checksum_in_a_trailer_that_was_not_announced(shared, mode, announced):
+    """What nobody computed must not be taken for verified, beside the announced one neither."""
+    client = shared.client()
+    request = Request("PUT", f"/{BUCKET}/old", headers={"x-amz-decoded-content-length": "5"})
+    if announced:
+        request.headers["x-amz-trailer"] = announced
+    seed = sigv4.sign(request, CREDENTIALS, client.host, mode)
+    date = request.headers["x-amz-date"]
+    wrong = "x-amz-checksum-crc32c:AAAAAA==" if announced else f"x-amz-checksum-crc32:{sigv4.crc32_base64(b'54321')}"
+    right = [f"x-amz-checksum-crc32:{sigv4.crc32_base64(b'12345')}"] if announced else []
+    lines = "\n".join([*right, wrong])
+    if mode == sigv4.STREAMING_TRAILER:
+        chunks = sigv4.sign_chunks(b"12345", 65536, CREDENTIALS, date, seed)
+        proof = sigv4.trailer_signature(lines, CREDENTIALS, date, chunks[-1].signature)
+        lines += f"\nx-amz-trailer-signature:{proof}"
+    else:
+        chunks = sigv4.plain_chunks(b"12345", 65536)
+    request.body = b"".join(chunk.encode() for chunk in chunks) + lines.replace("\n", "\r\n").encode() + b"\r\n\r\n"
+    request.headers["Content-Length"] = str(len(request.body))
+    expect(client.exchange(request), 400, "MalformedTrailerError", "InvalidRequest", "BadDigest")
+
+
 def test_neither_length_nor_chunks(shared):
     client = shared.client()
     request = client.signed("PUT", f"/{BUCKET}/old", payload_hash=sigv4.UNSIGNED)

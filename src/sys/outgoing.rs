@@ -1,0 +1,44 @@
+//! How much of what was sent has the peer not taken?
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::check;
+use super::errno::Result;
+
+/// Bytes in a TCP socket's send queue, acknowledged ones not counted (tcp(7), SIOCOUTQ, which is TIOCOUTQ).
+pub fn unacknowledged(socket: impl AsFd) -> Result<usize> {
+    let mut size: libc::c_int = 0;
+    // SAFETY: the kernel writes one int, to a place that lives until the call returns.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut size) };
+    check(result.into())?;
+    Ok(usize::try_from(size).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn what_the_peer_has_no_room_for_is_counted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut receiver, _) = listener.accept().unwrap();
+        assert_eq!(unacknowledged(&sender), Ok(0));
+        sender.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = sender.write(&[0; 64 * 1024]) {
+            sent += count;
+        }
+        let waiting = unacknowledged(&sender).unwrap();
+        assert!(0 < waiting && waiting <= sent);
+        receiver.read_exact(&mut vec![0; sent]).unwrap();
+        assert_eq!(unacknowledged(&sender), Ok(0));
+    }
+
+    #[test]
+    fn a_file_has_no_send_queue() {
+        assert!(unacknowledged(std::fs::File::open("/proc/self/stat").unwrap()).is_err());
+    }
+}
