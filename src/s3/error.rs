@@ -57,6 +57,7 @@ codes! {
     InvalidAccessKeyId = 403 "The AWS access key ID you provided does not exist in our records";
     InvalidArgument = 400 "Invalid Argument";
     InvalidBucketName = 400 "The specified bucket is not valid";
+    InvalidBucketOwnerAWSAccountID = 400 "The value of the expected bucket owner parameter must be an AWS account ID";
     InvalidBucketState = 409 "The request is not valid with the current state of the bucket";
     InvalidDigest = 400 "The Content-MD5 or checksum value you specified is not valid";
     InvalidLocationConstraint = 400 "The specified location constraint is not valid";
@@ -329,7 +330,7 @@ mod tests {
             400,
             "AccessControlListNotSupported AuthorizationHeaderMalformed AuthorizationQueryParametersError BadDigest BadRequest \
              CredentialsNotSupported EntityTooLarge EntityTooSmall ExpiredToken IllegalLocationConstraintException \
-             IncompleteBody InvalidArgument InvalidBucketName InvalidDigest InvalidLocationConstraint \
+             IncompleteBody InvalidArgument InvalidBucketName InvalidBucketOwnerAWSAccountID InvalidDigest InvalidLocationConstraint \
              InvalidPart InvalidPartOrder InvalidRequest InvalidStorageClass InvalidTag InvalidToken \
              InvalidURI InvalidWriteOffset KeyTooLongError MalformedPOSTRequest \
              MalformedPolicy MalformedXML MaxMessageLengthExceeded MaxPostPreDataLengthExceededError MetadataTooLarge \

@@ -189,9 +189,16 @@ fn check_amz(operation: Operation, account: Account<'_>, name: &str, value: &[u8
         Satisfied(values, _) | OneOf(values, _) if values.iter().any(|known| known.eq_ignore_ascii_case(text)) => Ok(()),
         Satisfied(_, refusal) | OneOf(_, refusal) | Refused(refusal) => Err(refuse(*refusal, name, text)),
         BucketOwner if text == account.id => Ok(()),
-        BucketOwner => Err(S3Error::new(Code::AccessDenied)),
+        BucketOwner if is_account_id(text) => Err(S3Error::new(Code::AccessDenied)),
+        BucketOwner => Err(S3Error::new(Code::InvalidBucketOwnerAWSAccountID)
+            .message(format!("The value of the expected bucket owner parameter must be an AWS Account ID... [{text}]"))),
         Trailer => check_trailer(text),
     }
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html>
+fn is_account_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// RFC 9110 section 13.1: a condition on a write that is not looked at would let it happen against its sender's will. On reads

@@ -206,10 +206,10 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     if let Some(key) = &address.key {
         address::check_key(key)?;
     }
-    let account = request_headers::Account { id: &authenticated.principal.canonical_id };
+    let owner = live.credentials.principal();
+    let account = request_headers::Account { id: &owner.account_id };
     request_headers::check(route.operation, account, request.headers())?;
     request_headers::check_query(route.operation, account, query.pairs())?;
-    let owner = live.credentials.principal();
     let bounds = Bounds { put_size_max: live.put_size_max, xml_size_max: live.xml_size_max };
     let context =
         Context { bounds, owner, core, request, query: &query, address: &address, route, payload: authenticated.payload };

@@ -7,11 +7,15 @@ import re
 from base64 import b64encode
 from datetime import datetime, timezone
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from conftest import BUCKET
 from harness import sigv4
 from harness.server import CREDENTIALS
+from harness.sigv4 import Credentials
+from harness.wire import Client
 
 OTHER_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
 
@@ -100,3 +104,34 @@ def test_the_date_that_botocore_signs(shared, zone, status):
     parts = f"Credential={credential}, SignedHeaders={';'.join(signed)}, Signature={CREDENTIALS.sign(date, text)}"
     request.headers["Authorization"] = f"AWS4-HMAC-SHA256 {parts}"
     assert client.exchange(request).status == status
+
+
+def account_of(server) -> str:
+    """What the start message says."""
+    return re.search(r"^  account +(\d{12})$", server.log(), re.M).group(1)
+
+
+def test_whose_bucket_it_must_be(shared):
+    """User guide, "Verifying bucket ownership with bucket owner condition": 12 digits of an account, 403 where it is another's.
+    "List of error codes": InvalidBucketOwnerAWSAccountID where it is none."""
+    client, account = shared.client(), account_of(shared)
+    client.put(BUCKET, "mine", b"x")
+    another = "".join(str((int(digit) + 1) % 10) for digit in account)
+    malformed = (account[:-1], account + "0", "abc", "", hashlib.sha256(b"").hexdigest())
+    source = {"x-amz-copy-source": f"/{BUCKET}/mine"}
+    requests = [
+        ("GET", f"/{BUCKET}/mine", "x-amz-expected-bucket-owner", {}),
+        ("HEAD", f"/{BUCKET}", "x-amz-expected-bucket-owner", {}),
+        ("PUT", f"/{BUCKET}/mine", "x-amz-expected-bucket-owner", {}),
+        ("PUT", f"/{BUCKET}/copy", "x-amz-expected-bucket-owner", source),
+        ("PUT", f"/{BUCKET}/copy", "x-amz-source-expected-bucket-owner", source),
+    ]
+    for method, target, name, others in requests:
+        asked = lambda owner: client.request(method, target, headers={name: owner, **others})  # noqa: E731
+        assert asked(account).status == 200, (method, target, name)
+        refused = asked(another)
+        assert refused.status == 403 and refused.code in ("AccessDenied", None), (method, target, name)
+        for owner in malformed:
+            refused = asked(owner)
+            assert refused.status == 400 and refused.code in ("InvalidBucketOwnerAWSAccountID", None), (method, name, owner)
+    assert client.get(BUCKET, "mine", x_amz_expected_bucket_owner="abc").code == "InvalidBucketOwnerAWSAccountID"

@@ -84,7 +84,10 @@ fn what_cannot_be_done_is_refused() {
         (CopyObject, "x-amz-metadata-directive", "MERGE", "InvalidArgument"),
         (GetObject, "x-amz-request-payer", "me", "InvalidArgument"),
         (HeadBucket, "x-amz-expected-bucket-owner", "999999999999", "AccessDenied"),
-        (CopyObject, "x-amz-source-expected-bucket-owner", "9", "AccessDenied"),
+        (CopyObject, "x-amz-source-expected-bucket-owner", "999999999999", "AccessDenied"),
+        (CopyObject, "x-amz-source-expected-bucket-owner", "9", "InvalidBucketOwnerAWSAccountID"),
+        (HeadBucket, "x-amz-expected-bucket-owner", "", "InvalidBucketOwnerAWSAccountID"),
+        (HeadBucket, "x-amz-expected-bucket-owner", "11112222333x", "InvalidBucketOwnerAWSAccountID"),
         // A condition is refused where nobody looks at it.
         (PutObject, "if-unmodified-since", "x", "NotImplemented"),
         (PutObject, "x-amz-if-match-size", "5", "NotImplemented"),
