@@ -153,7 +153,7 @@ fn source(context: &Context<'_>) -> Result<CopySource, S3Error> {
 /// Whether the headers of this request replace the source's.
 fn directive(context: &Context<'_>) -> Result<bool, S3Error> {
     const NAME: &str = "x-amz-metadata-directive";
-    match context.header(NAME)? {
+    match context.amz_header(NAME)? {
         None | Some("COPY") => Ok(false),
         Some("REPLACE") => Ok(true),
         Some(other) => Err(S3Error::invalid_argument(NAME, other, "Unknown metadata directive.")),
@@ -161,7 +161,7 @@ fn directive(context: &Context<'_>) -> Result<bool, S3Error> {
 }
 
 fn wanted_checksum(context: &Context<'_>) -> Result<Option<Algorithm>, S3Error> {
-    let Some(name) = context.header("x-amz-checksum-algorithm")? else { return Ok(None) };
+    let Some(name) = context.amz_header("x-amz-checksum-algorithm")? else { return Ok(None) };
     Algorithm::parse(name.as_bytes()).map(Some).map_err(|error| super::body::unsupported(error, name))
 }
 

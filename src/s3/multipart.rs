@@ -39,14 +39,14 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Reply, S3Error> {
 
 /// The checksum that the parts will have. pyarrow announces none and sends one with each part all the same.
 fn announced(context: &Context<'_>) -> Result<Option<(Algorithm, Kind)>, S3Error> {
-    let kind = match context.header("x-amz-checksum-type")? {
+    let kind = match context.amz_header("x-amz-checksum-type")? {
         None => None,
         Some(text) => Some(
             Kind::parse(text.as_bytes())
                 .ok_or_else(|| S3Error::invalid_request("Value for x-amz-checksum-type header is invalid."))?,
         ),
     };
-    let name = context.header("x-amz-checksum-algorithm")?.or(context.header("x-amz-sdk-checksum-algorithm")?);
+    let name = context.amz_header("x-amz-checksum-algorithm")?.or(context.header("x-amz-sdk-checksum-algorithm")?);
     let Some(name) = name else {
         return match kind {
             None => Ok(None),

@@ -209,10 +209,11 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     let owner = live.credentials.principal();
     let account = request_headers::Account { id: &owner.account_id };
     request_headers::check(route.operation, account, request.headers())?;
-    request_headers::check_query(route.operation, account, query.pairs())?;
+    let is_presigned = authenticated.kind == auth::Kind::Presigned;
+    request_headers::check_query(route.operation, account, is_presigned, query.pairs())?;
     let bounds = Bounds { put_size_max: live.put_size_max, xml_size_max: live.xml_size_max };
-    let context =
-        Context { bounds, owner, core, request, query: &query, address: &address, route, payload: authenticated.payload };
+    let (query, address, payload) = (&query, &address, authenticated.payload);
+    let context = Context { bounds, owner, core, request, query, address, route, payload, is_presigned };
     dispatch(exchange, context, request_id).await
 }
 
