@@ -1,6 +1,6 @@
 //! Buckets: list, create, head, delete, location.
 
-use super::answer::{Answer, Reply};
+use super::answer::{Answer, BUCKET_REGION, Reply};
 use super::context::Context;
 use super::error::{Code, S3Error};
 use super::put::durable;
@@ -73,7 +73,7 @@ pub(super) async fn create(exchange: &mut Exchange, mut context: Context<'_>) ->
 pub(super) async fn head(context: &Context<'_>) -> Result<Reply, S3Error> {
     find(context).await?;
     let mut answer = Answer::empty(200);
-    answer.header("x-amz-bucket-region", context.core.settings.region.as_bytes());
+    answer.header(BUCKET_REGION, context.core.settings.region.as_bytes());
     Ok(answer.into())
 }
 

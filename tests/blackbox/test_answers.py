@@ -135,3 +135,54 @@ def test_whose_bucket_it_must_be(shared):
             refused = asked(owner)
             assert refused.status == 400 and refused.code in ("InvalidBucketOwnerAWSAccountID", None), (method, name, owner)
     assert client.get(BUCKET, "mine", x_amz_expected_bucket_owner="abc").code == "InvalidBucketOwnerAWSAccountID"
+
+
+def test_the_region_is_told_where_another_was_signed(shared):
+    """API_HeadBucket: `x-amz-bucket-region` also comes with 403. botocore's region redirector reads it of a HEAD, which has no body."""
+    client = shared.client()
+    client.put(BUCKET, "here", b"x")
+    elsewhere = Client(shared.port, Credentials(CREDENTIALS.access_key, CREDENTIALS.secret_key, region="eu-west-1"))
+    for method, target in [("HEAD", f"/{BUCKET}/here"), ("GET", f"/{BUCKET}/here"), ("HEAD", f"/{BUCKET}")]:
+        refused = elsewhere.request(method, target)
+        assert (refused.status, refused.headers.get("x-amz-bucket-region")) == (400, "us-east-1"), (method, target)
+    link = elsewhere.presigned("GET", f"/{BUCKET}/here")
+    assert elsewhere.exchange(link).headers.get("x-amz-bucket-region") == "us-east-1"
+    # Go's `GetBucketRegion` asks without a signature.
+    anonymous = client.exchange(f"HEAD /{BUCKET} HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode())
+    assert (anonymous.status, anonymous.headers.get("x-amz-bucket-region")) == (403, "us-east-1")
+    # What is not there has no region.
+    missing = client.request("HEAD", "/no-such-bucket")
+    assert (missing.status, missing.headers.get("x-amz-bucket-region")) == (404, None)
+    assert "x-amz-bucket-region" not in client.get(BUCKET, "nothing-here").headers
+
+
+def test_boto3_finds_the_region_by_itself(shared, tmp_path):
+    shared.client().put(BUCKET, "here", b"found")
+    wrong = boto3.client(
+        "s3",
+        endpoint_url=shared.endpoint,
+        aws_access_key_id=CREDENTIALS.access_key,
+        aws_secret_access_key=CREDENTIALS.secret_key,
+        region_name="eu-west-1",
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
+    )
+    assert wrong.head_object(Bucket=BUCKET, Key="here")["ContentLength"] == 5
+    wrong.download_file(BUCKET, "here", str(tmp_path / "here"))
+    assert (tmp_path / "here").read_bytes() == b"found"
+
+
+@pytest.mark.parametrize(
+    "method, target, allowed",
+    [
+        ("POST", "/", "GET"),
+        ("PATCH", f"/{BUCKET}", "DELETE, GET, HEAD, PUT"),
+        ("PATCH", f"/{BUCKET}/key", "DELETE, GET, HEAD, PUT"),
+        ("POST", f"/{BUCKET}/key?tagging", "DELETE, GET, PUT"),
+    ],
+)
+def test_what_is_allowed_instead(shared, method, target, allowed):
+    """RFC 9110 section 15.5.6: a 405 says in `Allow` what the resource takes."""
+    path, _, query = target.partition("?")
+    refused = shared.client().request(method, path, query=[(query, "")] if query else [])
+    assert refused.status == 405, refused
+    assert ", ".join(sorted(refused.headers["allow"].split(", "))) == allowed
