@@ -32,7 +32,10 @@ pub(super) async fn copy_object(exchange: &mut Exchange, context: Context<'_>, r
     let replaces = directive(&context)?;
     let is_itself = source.bucket == context.bucket() && source.key == context.key();
     let wanted = wanted_checksum(&context)?;
-    if is_itself && !replaces && wanted.is_none() {
+    // A storage class is a change, also to the one that it has (minio#9357): `aws s3 cp --storage-class STANDARD` to itself. Any other
+    // class was refused before.
+    let is_changed = replaces || wanted.is_some() || context.amz_header("x-amz-storage-class")?.is_some();
+    if is_itself && !is_changed {
         return Err(S3Error::invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, \
              storage class, website redirect location or encryption attributes.",

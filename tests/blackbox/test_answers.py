@@ -137,6 +137,19 @@ def test_whose_bucket_it_must_be(shared):
     assert client.get(BUCKET, "mine", x_amz_expected_bucket_owner="abc").code == "InvalidBucketOwnerAWSAccountID"
 
 
+def test_a_copy_to_itself_with_a_storage_class(shared):
+    """API_CopyObject: to itself with a storage class is a change, also to the same one (minio#9357; `aws s3 cp --storage-class`)."""
+    client = shared.client()
+    client.put(BUCKET, "itself", b"bytes", x_amz_meta_a="1", content_type="text/plain")
+    source = {"x-amz-copy-source": f"/{BUCKET}/itself"}
+    refused = client.request("PUT", f"/{BUCKET}/itself", headers=source)
+    assert (refused.status, refused.code) == (400, "InvalidRequest")
+    copied = client.request("PUT", f"/{BUCKET}/itself", headers=source | {"x-amz-storage-class": "STANDARD"})
+    assert copied.status == 200, copied
+    read = client.get(BUCKET, "itself")
+    assert (read.body, read.headers["x-amz-meta-a"], read.headers["content-type"]) == (b"bytes", "1", "text/plain")
+
+
 def test_the_region_is_told_where_another_was_signed(shared):
     """API_HeadBucket: `x-amz-bucket-region` also comes with 403. botocore's region redirector reads it of a HEAD, which has no body."""
     client = shared.client()
