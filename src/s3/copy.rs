@@ -188,7 +188,9 @@ async fn open_source(context: &Context<'_>, source: &CopySource) -> Result<Objec
     let etag = metadata::etag_of(&object.state).to_string();
     match conditional::evaluate_copy_source(&conditions, &etag, metadata::last_modified(&object.state).seconds) {
         Outcome::Proceed => Ok(object),
-        Outcome::NotModified | Outcome::PreconditionFailed => Err(S3Error::new(Code::PreconditionFailed)),
+        Outcome::PreconditionFailed(condition) => Err(S3Error::precondition_failed(&format!("x-amz-copy-source-{condition}"))),
+        // It is never an outcome of a copy.
+        Outcome::NotModified => Err(S3Error::new(Code::PreconditionFailed)),
     }
 }
 

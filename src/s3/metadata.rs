@@ -75,8 +75,8 @@ fn add_metadata(metadata: &mut Vec<record::Metadata>, name: &str, value: &[u8]) 
     }
 }
 
-/// The metadata that stands in the query of a pre-signed URL, where aws-sdk-js and aws-sdk-ruby put it. It comes back as headers, so that
-/// it must be what a header could have said.
+/// The metadata that stands in the query of a pre-signed URL, where aws-sdk-js and aws-sdk-ruby put it. It comes back as headers,
+/// so that it must be what a header could have said.
 fn linked_metadata(context: &Context<'_>) -> Result<Vec<record::Metadata>, S3Error> {
     let mut metadata = Vec::new();
     for (name, value) in context.linked() {

@@ -6,7 +6,7 @@ use super::answer::{Answer, Reply};
 use super::body::{Body, unsupported};
 use super::context::Context;
 use super::error::{Code, S3Error};
-use super::list::{count, owner_of};
+use super::list::{count, owner_of, url_encoded};
 use super::put::{close, durable};
 use super::{metadata, refusal};
 use crate::digest::checksum::{Kind, Value};
@@ -238,7 +238,7 @@ pub(super) async fn list_uploads(context: &Context<'_>) -> Result<Reply, S3Error
     let owned = |name: &str| query.value(name).unwrap_or_default().to_owned();
     let (prefix, delimiter) = (owned("prefix"), owned("delimiter"));
     let (key_marker, id_marker) = (owned("key-marker"), owned("upload-id-marker"));
-    let url_encoded = query.value("encoding-type") == Some("url");
+    let url_encoded = url_encoded(context)?;
     let max = count(context, "max-uploads", LIST_PAGE_MAX)?;
     let settings = context.core.settings.clone();
     let bucket = context.bucket().to_owned();

@@ -362,7 +362,8 @@ where
     Err(not_allowed(request))
 }
 
-/// The methods that a resource takes, for `Allow`. Forms to a bucket are left out: they are not built, and another POST is not allowed.
+/// The methods that a resource takes, for `Allow`. Forms to a bucket are left out: they are not built, and another POST is not
+/// allowed.
 pub fn allowed<'q>(level: Level, query: impl Iterator<Item = (&'q str, &'q str)> + Clone) -> String {
     let has = |name: &str| query.clone().any(|(known, _)| known == name);
     let names_feature = query.clone().any(|(name, _)| SUBRESOURCES.binary_search(&name).is_ok());

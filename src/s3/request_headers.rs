@@ -145,9 +145,9 @@ pub fn check<'h>(
 }
 
 /// The same for the query of a pre-signed URL, into which SDKs move headers (`x-amz-acl`, `x-amz-storage-class`). SigV4's own
-/// parameters are `auth`'s, and not among them. Checksums there are ignored, as S3 does: aws-sdk-js pre-signs the CRC of an empty body
-/// (aws-sdk#480), and so is `x-amz-checksum-mode` (boto3#3465). What a verb would have to do, and would look for among the
-/// headers only, is refused.
+/// parameters are `auth`'s, and not among them. Checksums there are ignored, as S3 does (aws-sdk#480): aws-sdk-js pre-signs the CRC of
+/// an empty body. So is `x-amz-checksum-mode` (boto3#3465, aws-sdk-java-v2#7035). What a verb would have to do, and would look for among
+/// the headers only, is refused: of `x-amz-copy-source` there S3 itself makes an empty object (aws-sdk-php#1275).
 pub fn check_query<'q>(
     operation: Operation,
     account: Account<'_>,

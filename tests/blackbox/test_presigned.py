@@ -118,7 +118,7 @@ def test_what_the_query_asks_for_is_done_or_refused(shared):
         answer = client.exchange(linked(client, "PUT", query, body=b"x"))
         assert answer.status == status, (query, answer)
     client.put(BUCKET, KEY, b"x")
-    # botocore#2826, aws-sdk-java-v2#7035: S3 tells checksums only to a header. A link from aws-sdk-js has it in its query.
+    # boto3#3465, aws-sdk-java-v2#7035: S3 tells checksums only to a header. A link from aws-sdk-js has it in its query.
     assert client.exchange(linked(client, "GET", [("x-amz-checksum-mode", "ENABLED")])).status == 200
 
 
