@@ -109,12 +109,14 @@ pub struct RootCredentials {
 }
 
 impl RootCredentials {
-    /// The canonical id is derived, so that it stays the same from start to start and needs no place to be kept.
+    /// The ids are derived, so that they stay the same from start to start and need no place to be kept.
     pub fn new(access_key: String, secret: Secret) -> Self {
         let canonical_id = hex::encode(&Sha256::digest(access_key.as_bytes()));
+        let account_id = account_id(&access_key);
         let principal = Principal {
             access_key: access_key.into(),
             canonical_id: canonical_id.into(),
+            account_id: account_id.into(),
             display_name: "root".into(),
             kind: PrincipalKind::Root,
         };
@@ -125,6 +127,13 @@ impl RootCredentials {
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
+}
+
+/// The account that root's access key stands for: twelve digits, as AWS' account ids are.
+pub fn account_id(access_key: &str) -> String {
+    let digest = Sha256::digest(access_key.as_bytes());
+    let number = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    format!("{:012}", number % 1_000_000_000_000)
 }
 
 impl CredentialLookup for RootCredentials {
@@ -372,5 +381,16 @@ impl PayloadKind {
             Self::StreamingSignedTrailer => Payload::StreamingSignedTrailer(chunks()),
             Self::StreamingUnsignedTrailer => Payload::StreamingUnsignedTrailer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A user writes it into scripts: it must never become another one.
+    #[test]
+    fn an_account_id_is_twelve_digits_and_stays() {
+        assert_eq!(super::account_id("AKIAIOSFODNN7EXAMPLE"), "084097185385");
+        let all_are_ids = |id: &str| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_digit());
+        assert!((0..2000).all(|number| all_are_ids(&super::account_id(&format!("key{number}")))));
     }
 }

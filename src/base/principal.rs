@@ -10,6 +10,8 @@ pub struct Principal {
     pub access_key: Cow<'static, str>,
     /// S3's canonical user id, shown as `Owner/ID`: 64 hexadecimal digits.
     pub canonical_id: Cow<'static, str>,
+    /// The account, as `x-amz-expected-bucket-owner` names it: twelve digits.
+    pub account_id: Cow<'static, str>,
     /// Shown as `Owner/DisplayName`.
     pub display_name: Cow<'static, str>,
     pub kind: PrincipalKind,
@@ -29,6 +31,7 @@ pub enum PrincipalKind {
 pub static ANONYMOUS: Principal = Principal {
     access_key: Cow::Borrowed(""),
     canonical_id: Cow::Borrowed("65a011a29cdf8ec533ec3d1ccaae921c"),
+    account_id: Cow::Borrowed(""),
     display_name: Cow::Borrowed("anonymous"),
     kind: PrincipalKind::Anonymous,
 };

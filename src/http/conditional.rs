@@ -17,21 +17,18 @@ pub enum Outcome {
     Proceed,
     /// 304.
     NotModified,
-    /// 412.
-    PreconditionFailed,
+    /// 412, by the field of this name.
+    PreconditionFailed(&'static str),
 }
 
 /// GET and HEAD of an object that exists, in the order of RFC 9110 section 13.2.2. It is S3's as well: a true If-Match wins
 /// over a false If-Unmodified-Since, a false If-None-Match over a true If-Modified-Since
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>). A date that is no date is ignored.
 pub fn evaluate_read(conditions: &Conditions<'_>, etag: &str, last_modified_s: i64) -> Outcome {
-    let precondition_holds = match (conditions.if_match, date(conditions.if_unmodified_since)) {
-        (Some(list), _) => etag_matches(list, etag),
-        (None, Some(date_s)) => last_modified_s <= date_s,
-        (None, None) => true,
-    };
-    if !precondition_holds {
-        return Outcome::PreconditionFailed;
+    match (conditions.if_match, date(conditions.if_unmodified_since)) {
+        (Some(list), _) if !etag_matches(list, etag) => return Outcome::PreconditionFailed("If-Match"),
+        (None, Some(date_s)) if last_modified_s > date_s => return Outcome::PreconditionFailed("If-Unmodified-Since"),
+        _ => {}
     }
     let modified = match (conditions.if_none_match, date(conditions.if_modified_since)) {
         (Some(list), _) => !etag_matches_weakly(list, etag),
@@ -45,7 +42,8 @@ pub fn evaluate_read(conditions: &Conditions<'_>, etag: &str, last_modified_s: i
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>).
 pub fn evaluate_copy_source(conditions: &Conditions<'_>, etag: &str, last_modified_s: i64) -> Outcome {
     match evaluate_read(conditions, etag, last_modified_s) {
-        Outcome::NotModified => Outcome::PreconditionFailed,
+        Outcome::NotModified if conditions.if_none_match.is_some() => Outcome::PreconditionFailed("If-None-Match"),
+        Outcome::NotModified => Outcome::PreconditionFailed("If-Modified-Since"),
         outcome => outcome,
     }
 }
@@ -120,14 +118,14 @@ mod tests {
             (None, None, None, None, Proceed),
             (Some(ETAG), None, None, None, Proceed),
             (Some("*"), None, None, None, Proceed),
-            (Some(OTHER), None, None, None, PreconditionFailed),
+            (Some(OTHER), None, None, None, PreconditionFailed("If-Match")),
             (None, None, None, Some(SAME), Proceed),
             (None, None, None, Some(AFTER), Proceed),
-            (None, None, None, Some(BEFORE), PreconditionFailed),
+            (None, None, None, Some(BEFORE), PreconditionFailed("If-Unmodified-Since")),
             (None, None, None, Some("yesterday"), Proceed),
             // Step 1 decides, step 2 is not reached: S3's documented pair.
             (Some(ETAG), None, None, Some(BEFORE), Proceed),
-            (Some(OTHER), None, None, Some(AFTER), PreconditionFailed),
+            (Some(OTHER), None, None, Some(AFTER), PreconditionFailed("If-Match")),
             (None, Some(ETAG), None, None, NotModified),
             (None, Some("*"), None, None, NotModified),
             (None, Some(OTHER), None, None, Proceed),
@@ -140,14 +138,18 @@ mod tests {
             (None, Some(OTHER), Some(AFTER), None, Proceed),
             // Step 1 or 2, then step 3 or 4.
             (Some(ETAG), Some(ETAG), None, None, NotModified),
-            (Some(OTHER), Some(ETAG), None, None, PreconditionFailed),
+            (Some(OTHER), Some(ETAG), None, None, PreconditionFailed("If-Match")),
             (Some(ETAG), None, Some(AFTER), None, NotModified),
-            (None, Some(ETAG), None, Some(BEFORE), PreconditionFailed),
+            (None, Some(ETAG), None, Some(BEFORE), PreconditionFailed("If-Unmodified-Since")),
         ];
         for &(if_match, if_none_match, if_modified_since, if_unmodified_since, expected) in rows {
             let conditions = Conditions { if_match, if_none_match, if_modified_since, if_unmodified_since };
             assert_eq!(evaluate_read(&conditions, ETAG, MODIFIED_S), expected, "{conditions:?}");
-            let copy = if expected == Proceed { Proceed } else { PreconditionFailed };
+            let copy = match expected {
+                NotModified if if_none_match.is_some() => PreconditionFailed("If-None-Match"),
+                NotModified => PreconditionFailed("If-Modified-Since"),
+                other => other,
+            };
             assert_eq!(evaluate_copy_source(&conditions, ETAG, MODIFIED_S), copy, "{conditions:?}");
         }
     }

@@ -251,6 +251,11 @@ fn parse_field(bytes: &[u8], start: usize) -> Result<(Field, usize), HeadError> 
     Ok((field, line_end + 2))
 }
 
+/// Whether a field of this name and value could have stood in a head.
+pub fn is_field(name: &str, value: &[u8]) -> bool {
+    !name.is_empty() && name.bytes().all(is_token) && skip_value(value, 0) == value.len()
+}
+
 /// The first position from `at` on whose byte is not `wanted`.
 fn skip(bytes: &[u8], at: usize, wanted: impl Fn(u8) -> bool) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();

@@ -16,7 +16,7 @@ mod response;
 mod target;
 
 pub use framing::Framing;
-pub use head::{Head, HeadError, Parsed, Version, parse};
+pub use head::{Head, HeadError, Parsed, Version, is_field, parse};
 pub use range::{Range, select};
 pub use request::{Headers, Request};
 pub use response::{CONTINUE, DateCache, end_head, reason, write_header, write_own, write_own_number, write_status};

@@ -314,6 +314,17 @@ fn statuses() {
     assert_eq!(HeadError::UnsupportedVersion.status(), 505);
 }
 
+#[test]
+fn what_could_have_been_a_field() {
+    for (name, value) in [("a", ""), ("x-amz-meta-a_b", "v w\tx"), ("A1", "\u{fc}"), ("a", " v ")] {
+        assert!(is_field(name, value.as_bytes()), "{name}: {value}");
+    }
+    for (name, value) in [("", "v"), ("a b", "v"), ("a:", "v"), ("\u{fc}", "v"), ("a", "v\r\nb: c"), ("a", "\0"), ("a", "\u{7f}")]
+    {
+        assert!(!is_field(name, value.as_bytes()), "{name}: {value}");
+    }
+}
+
 /// Heads near the border of what is legal: real lines, odd bytes anywhere.
 fn heads() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![

@@ -117,6 +117,11 @@ impl Exchange {
         self.peer
     }
 
+    /// Whether it came over TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.transport.has_handshake()
+    }
+
     /// When the request's first byte was seen.
     pub fn started(&self) -> Instant {
         self.started

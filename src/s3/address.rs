@@ -5,6 +5,7 @@
 use crate::base::{bucket_name, percent};
 use crate::limits;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::operation::Level;
 
 /// What a request is about, before anything is known to exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,17 @@ pub struct Address {
     pub key: Option<String>,
     /// The bucket came from `Host`.
     pub is_virtual_hosted: bool,
+}
+
+impl Address {
+    /// What it addresses.
+    pub fn level(&self) -> Level {
+        match (&self.bucket, &self.key) {
+            (None, _) => Level::Service,
+            (Some(_), None) => Level::Bucket,
+            (Some(_), Some(_)) => Level::Object,
+        }
+    }
 }
 
 /// Reads the raw path of a target (from `/` to before `?`) and its `Host`, with `domains` being the suffixes under which buckets

@@ -59,6 +59,10 @@ impl Answer {
         if let Some((_, size)) = error.fields().iter().find(|(name, _)| error.status() == 416 && *name == "ActualObjectSize") {
             answer.header("Content-Range", format!("bytes */{size}").as_bytes());
         }
+        // A HEAD has no document to tell it, and botocore looks for it here.
+        if let Some((_, region)) = error.fields().iter().find(|(name, _)| *name == "Region") {
+            answer.header(BUCKET_REGION, region.as_bytes());
+        }
         if error.code().is_transient() {
             answer.header("Retry-After", b"1");
         }
@@ -93,6 +97,9 @@ impl From<Answer> for Reply {
         Self::Whole(answer)
     }
 }
+
+/// Where a bucket is: in answers to HeadBucket, and to requests that were signed for another region.
+pub(super) const BUCKET_REGION: &str = "x-amz-bucket-region";
 
 /// `x-amz-id-2` and `<HostId>`: which server answered, for support. One process is one host.
 pub(super) const HOST_ID: &str = "sluice";

@@ -191,6 +191,12 @@ fn checksums(context: &Context<'_>, aws: AwsChunked) -> Result<Expectation, S3Er
             "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
         ));
     }
+    // As S3 answers (versitygw#1598).
+    if let (Some(value), Some(name)) = (expectation.checksums.first(), context.header("x-amz-sdk-checksum-algorithm")?)
+        && !name.eq_ignore_ascii_case(value.algorithm().name())
+    {
+        return Err(S3Error::invalid_request("Value for x-amz-sdk-checksum-algorithm header is invalid."));
+    }
     if let Some(trailer) = context.header("x-amz-trailer")? {
         let algorithm = Algorithm::from_header(trailer.trim().to_ascii_lowercase().as_bytes());
         let invalid = || S3Error::invalid_request("The value specified in the x-amz-trailer header is not supported");

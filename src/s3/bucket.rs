@@ -1,6 +1,6 @@
 //! Buckets: list, create, head, delete, location.
 
-use super::answer::{Answer, Reply};
+use super::answer::{Answer, BUCKET_REGION, Reply};
 use super::context::Context;
 use super::error::{Code, S3Error};
 use super::put::durable;
@@ -24,14 +24,17 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Reply, S3Error> {
     let buckets = buckets.map_err(|error| refusal::store(error, "", ""))?;
     let prefix = context.query.value("prefix").filter(|prefix| !prefix.is_empty());
     let after = context.query.value("continuation-token").unwrap_or_default();
+    let region = context.core.settings.region.as_str();
+    let is_here = context.query.value("bucket-region").is_none_or(|wanted| wanted.is_empty() || wanted == region);
     let mut matching = buckets
         .iter()
+        .filter(|_| is_here)
         .filter(|bucket| bucket.name.as_str() > after && prefix.is_none_or(|prefix| bucket.name.starts_with(prefix)));
     let page: Vec<_> = matching.by_ref().take(count_max).collect();
     let next = matching.next().and(page.last()).map(|bucket| bucket.name.as_str());
     let principal = context.owner;
     let owner = xml::Owner { id: &principal.canonical_id, display_name: &principal.display_name };
-    let head = xml::ListBuckets { owner, region: &context.core.settings.region, continuation_token: next, prefix };
+    let head = xml::ListBuckets { owner, region, continuation_token: next, prefix };
     let entries = page.iter().map(|bucket| xml::BucketEntry { name: &bucket.name, creation_date: bucket.created });
     let mut out = Vec::new();
     xml::list_buckets(&mut out, &head, entries);
@@ -73,7 +76,7 @@ pub(super) async fn create(exchange: &mut Exchange, mut context: Context<'_>) ->
 pub(super) async fn head(context: &Context<'_>) -> Result<Reply, S3Error> {
     find(context).await?;
     let mut answer = Answer::empty(200);
-    answer.header("x-amz-bucket-region", context.core.settings.region.as_bytes());
+    answer.header(BUCKET_REGION, context.core.settings.region.as_bytes());
     Ok(answer.into())
 }
 

@@ -11,7 +11,7 @@ use super::{body, metadata, multipart, refusal};
 use crate::digest::checksum::{Kind, Value};
 use crate::digest::{Algorithm, Checksum, ETag};
 use crate::io::blocking_slow;
-use crate::limits::XML_COMPLETE_SIZE_MAX;
+use crate::limits::{PART_SIZE_MIN, XML_COMPLETE_SIZE_MAX};
 use crate::net::Exchange;
 use crate::store::commit::Published;
 use crate::store::multipart::{ChosenPart, Completion, UploadError, complete};
@@ -44,17 +44,23 @@ pub(super) async fn complete_multipart_upload(
         checksum: expected,
     };
     let context = &context;
+    let scheme = if exchange.is_encrypted() { "https" } else { "http" };
     let work = async {
         let settings = context.core.settings.clone();
         let completed = blocking_slow(move || complete(&settings.volume, &completion, &AtomicU64::new(0))).await?;
         let published = match completed {
             Ok(published) => published,
-            Err(StoreError::Upload(UploadError::Part { number })) => return Err(invalid_part(&id, number, &listed)),
+            Err(StoreError::Upload(UploadError::Part { number })) => {
+                return Err(S3Error::invalid_part(&id, number, etag_of(number, &listed)));
+            }
+            Err(StoreError::Upload(UploadError::PartTooSmall { number, size })) => {
+                return Err(S3Error::part_too_small(number, etag_of(number, &listed), size, PART_SIZE_MIN));
+            }
             Err(StoreError::Upload(error)) => return Err(refusal::upload(error.into(), context.bucket(), context.key(), &id)),
             Err(error) => return Err(put::failed(context, error, condition.as_ref()).await),
         };
         durable(context, published.ticket).await?;
-        Ok(Document { headers: Vec::new(), xml: result(context, &published) })
+        Ok(Document { headers: Vec::new(), xml: result(context, scheme, &published) })
     };
     slow::answer(exchange, context, request_id, work).await
 }
@@ -109,17 +115,17 @@ fn expected_size(context: &Context<'_>) -> Result<Option<u64>, S3Error> {
     text.parse().map(Some).map_err(|_| S3Error::invalid_argument(NAME, text, "Not a size"))
 }
 
-fn invalid_part(id: &str, number: u32, listed: &[CompletedPart]) -> S3Error {
-    let etag = listed.iter().find(|part| part.part_number == number).map_or("", |part| part.etag.as_str());
-    S3Error::invalid_part(id, number, etag)
+/// What the client called a part.
+fn etag_of(number: u32, listed: &[CompletedPart]) -> &str {
+    listed.iter().find(|part| part.part_number == number).map_or("", |part| part.etag.as_str())
 }
 
-fn result(context: &Context<'_>, published: &Published) -> Vec<u8> {
+fn result(context: &Context<'_>, scheme: &str, published: &Published) -> Vec<u8> {
     let record = &published.record;
     let etag = metadata::etag_of_record(record).to_string();
     let checksum = checksum::of_record(record).map(|checksum| (checksum.value.algorithm().name(), checksum.to_string()));
     let values: Vec<(&str, &str)> = checksum.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let location = location(context);
+    let location = location(context, scheme);
     let mut out = Vec::new();
     xml::complete_multipart_upload(
         &mut out,
@@ -138,11 +144,11 @@ fn result(context: &Context<'_>, published: &Published) -> Vec<u8> {
 }
 
 /// The object's URL, as this client reached us.
-fn location(context: &Context<'_>) -> String {
+fn location(context: &Context<'_>, scheme: &str) -> String {
     let key = crate::base::percent::encode(context.key().as_bytes(), true);
     let host = context.request.host().unwrap_or_default();
     match context.address.is_virtual_hosted {
-        true => format!("http://{host}/{key}"),
-        false => format!("http://{host}/{}/{key}", context.bucket()),
+        true => format!("{scheme}://{host}/{key}"),
+        false => format!("{scheme}://{host}/{}/{key}", context.bucket()),
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Context<'a> {
     pub(super) address: &'a Address,
     pub(super) route: &'static Route,
     pub(super) payload: auth::Payload,
+    /// It is a pre-signed URL: SDKs move `x-amz-*` headers into its query.
+    pub(super) is_presigned: bool,
 }
 
 /// Sizes that the operator may set.
@@ -56,6 +58,22 @@ impl Context<'_> {
                 .map(Some)
                 .map_err(|_| S3Error::invalid_argument(name, &String::from_utf8_lossy(value), "The header is not UTF-8")),
         }
+    }
+
+    /// A header of S3's own, or the parameter in its place in a pre-signed URL. Given more than once it must say one thing.
+    pub(super) fn amz_header(&self, name: &'static str) -> Result<Option<&str>, S3Error> {
+        let linked = self.linked().filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim());
+        let mut values = self.header(name)?.into_iter().chain(linked);
+        let first = values.next();
+        match values.find(|value| Some(*value) != first) {
+            Some(other) => Err(S3Error::invalid_argument(name, other, "The value contradicts another one of the same name")),
+            None => Ok(first),
+        }
+    }
+
+    /// What stands in the query of a pre-signed URL, and nothing for any other request.
+    pub(super) fn linked(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.query.pairs().filter(|_| self.is_presigned)
     }
 
     /// `versionId`: there are no versions yet, so the only one is `null`.

@@ -32,7 +32,10 @@ pub(super) async fn copy_object(exchange: &mut Exchange, context: Context<'_>, r
     let replaces = directive(&context)?;
     let is_itself = source.bucket == context.bucket() && source.key == context.key();
     let wanted = wanted_checksum(&context)?;
-    if is_itself && !replaces && wanted.is_none() {
+    // A storage class is a change, also to the one that it has (minio#9357): `aws s3 cp --storage-class STANDARD` to itself. Any other
+    // class was refused before.
+    let is_changed = replaces || wanted.is_some() || context.amz_header("x-amz-storage-class")?.is_some();
+    if is_itself && !is_changed {
         return Err(S3Error::invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, \
              storage class, website redirect location or encryption attributes.",
@@ -153,7 +156,7 @@ fn source(context: &Context<'_>) -> Result<CopySource, S3Error> {
 /// Whether the headers of this request replace the source's.
 fn directive(context: &Context<'_>) -> Result<bool, S3Error> {
     const NAME: &str = "x-amz-metadata-directive";
-    match context.header(NAME)? {
+    match context.amz_header(NAME)? {
         None | Some("COPY") => Ok(false),
         Some("REPLACE") => Ok(true),
         Some(other) => Err(S3Error::invalid_argument(NAME, other, "Unknown metadata directive.")),
@@ -161,7 +164,7 @@ fn directive(context: &Context<'_>) -> Result<bool, S3Error> {
 }
 
 fn wanted_checksum(context: &Context<'_>) -> Result<Option<Algorithm>, S3Error> {
-    let Some(name) = context.header("x-amz-checksum-algorithm")? else { return Ok(None) };
+    let Some(name) = context.amz_header("x-amz-checksum-algorithm")? else { return Ok(None) };
     Algorithm::parse(name.as_bytes()).map(Some).map_err(|error| super::body::unsupported(error, name))
 }
 
@@ -185,7 +188,9 @@ async fn open_source(context: &Context<'_>, source: &CopySource) -> Result<Objec
     let etag = metadata::etag_of(&object.state).to_string();
     match conditional::evaluate_copy_source(&conditions, &etag, metadata::last_modified(&object.state).seconds) {
         Outcome::Proceed => Ok(object),
-        Outcome::NotModified | Outcome::PreconditionFailed => Err(S3Error::new(Code::PreconditionFailed)),
+        Outcome::PreconditionFailed(condition) => Err(S3Error::precondition_failed(&format!("x-amz-copy-source-{condition}"))),
+        // It is never an outcome of a copy.
+        Outcome::NotModified => Err(S3Error::new(Code::PreconditionFailed)),
     }
 }
 

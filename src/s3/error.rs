@@ -57,6 +57,7 @@ codes! {
     InvalidAccessKeyId = 403 "The AWS access key ID you provided does not exist in our records";
     InvalidArgument = 400 "Invalid Argument";
     InvalidBucketName = 400 "The specified bucket is not valid";
+    InvalidBucketOwnerAWSAccountID = 400 "The value of the expected bucket owner parameter must be an AWS account ID";
     InvalidBucketState = 409 "The request is not valid with the current state of the bucket";
     InvalidDigest = 400 "The Content-MD5 or checksum value you specified is not valid";
     InvalidLocationConstraint = 400 "The specified location constraint is not valid";
@@ -123,6 +124,7 @@ codes! {
     TooManyBuckets = 400 "You have attempted to create more buckets than are allowed";
     URITooLong = 414 "The request URI is too long";
     UnexpectedContent = 400 "This request contains unsupported content";
+    UnsupportedArgument = 400 "The request contained an unsupported argument.";
     UserKeyMustBeSpecified = 400 "The bucket POST must contain the specified field name. If it is specified, check the order of \
                                   the fields";
     XAmzContentChecksumMismatch = 400 "The provided 'x-amz-checksum' header does not match what was computed";
@@ -297,6 +299,7 @@ impl From<xml::XmlError> for S3Error {
             // S3 calls 1,001 keys malformed as well: its schema says at most 1,000.
             xml::XmlError::Malformed | xml::XmlError::TooMany => Self::new(Code::MalformedXML),
             xml::XmlError::TooLarge => Self::new(Code::MaxMessageLengthExceeded),
+            xml::XmlError::UnsupportedArgument => Self::new(Code::UnsupportedArgument),
             xml::XmlError::NotImplemented(element) => Self::new(Code::NotImplemented)
                 .message("An element of your XML implies functionality that is not implemented")
                 .with("Element", element),
@@ -329,12 +332,13 @@ mod tests {
             400,
             "AccessControlListNotSupported AuthorizationHeaderMalformed AuthorizationQueryParametersError BadDigest BadRequest \
              CredentialsNotSupported EntityTooLarge EntityTooSmall ExpiredToken IllegalLocationConstraintException \
-             IncompleteBody InvalidArgument InvalidBucketName InvalidDigest InvalidLocationConstraint \
-             InvalidPart InvalidPartOrder InvalidRequest InvalidStorageClass InvalidTag InvalidToken \
+             IncompleteBody InvalidArgument InvalidBucketName InvalidBucketOwnerAWSAccountID InvalidDigest \
+             InvalidLocationConstraint InvalidPart InvalidPartOrder InvalidRequest InvalidStorageClass InvalidTag InvalidToken \
              InvalidURI InvalidWriteOffset KeyTooLongError MalformedPOSTRequest \
              MalformedPolicy MalformedXML MaxMessageLengthExceeded MaxPostPreDataLengthExceededError MetadataTooLarge \
              MissingRequestBodyError MissingSecurityElement MissingSecurityHeader RequestIsNotMultiPartContent RequestTimeout \
-             TooManyBuckets UnexpectedContent UserKeyMustBeSpecified XAmzContentChecksumMismatch XAmzContentSHA256Mismatch",
+             TooManyBuckets UnexpectedContent UnsupportedArgument UserKeyMustBeSpecified XAmzContentChecksumMismatch \
+             XAmzContentSHA256Mismatch",
         ),
         (
             403,
@@ -422,6 +426,7 @@ mod tests {
         assert_eq!(S3Error::from(xml::XmlError::TooMany).code(), Code::MalformedXML);
         assert_eq!(S3Error::from(xml::XmlError::Malformed).code(), Code::MalformedXML);
         assert_eq!(S3Error::from(xml::XmlError::TooLarge).code(), Code::MaxMessageLengthExceeded);
-        assert_eq!(S3Error::from(xml::XmlError::NotImplemented("Tags")).status(), 501);
+        assert_eq!(S3Error::from(xml::XmlError::NotImplemented("Bucket")).status(), 501);
+        assert_eq!(S3Error::from(xml::XmlError::UnsupportedArgument).status(), 400);
     }
 }

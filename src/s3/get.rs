@@ -144,7 +144,7 @@ fn describe(context: &Context<'_>, state: &State) -> Result<(Answer, Part), S3Er
             metadata::write_headers(&mut answer, context, state, &etag);
             return Ok((answer, Part { start: 0, length: 0, status: 304, number: None }));
         }
-        Outcome::PreconditionFailed => return Err(S3Error::new(Code::PreconditionFailed)),
+        Outcome::PreconditionFailed(condition) => return Err(S3Error::precondition_failed(condition)),
     }
     let part = select(context, state)?;
     let mut answer = Answer::empty(part.status);
@@ -185,6 +185,9 @@ fn evaluate(context: &Context<'_>, etag: &ETag, state: &State) -> Outcome {
 fn select(context: &Context<'_>, state: &State) -> Result<Part, S3Error> {
     let size = state.size;
     if let Some(text) = context.query.value("partNumber") {
+        if context.request.header_bytes("range").is_some() {
+            return Err(S3Error::invalid_request("Cannot specify both Range header and partNumber query parameter"));
+        }
         return select_part(text, state);
     }
     let range = context.request.header("range").filter(|_| if_range_holds(context, state));

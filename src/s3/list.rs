@@ -124,21 +124,23 @@ pub(super) async fn list_object_versions(context: &Context<'_>) -> Result<Reply,
 impl Asked {
     fn of(context: &Context<'_>, after: String) -> Result<Self, S3Error> {
         let query = context.query;
-        let url_encoded = match query.value("encoding-type") {
-            None | Some("") => false,
-            Some("url") => true,
-            Some(other) => {
-                return Err(S3Error::invalid_argument("encoding-type", other, "Invalid Encoding Method specified in Request"));
-            }
-        };
         Ok(Self {
             bucket: context.bucket().to_owned(),
             prefix: query.value("prefix").unwrap_or_default().to_owned(),
             delimiter: query.value("delimiter").filter(|delimiter| !delimiter.is_empty()).map(str::to_owned),
             after,
             max_keys: count(context, "max-keys", LIST_PAGE_MAX)?,
-            url_encoded,
+            url_encoded: url_encoded(context)?,
         })
+    }
+}
+
+/// `encoding-type`, of which there is one.
+pub(super) fn url_encoded(context: &Context<'_>) -> Result<bool, S3Error> {
+    match context.query.value("encoding-type") {
+        None | Some("") => Ok(false),
+        Some("url") => Ok(true),
+        Some(other) => Err(S3Error::invalid_argument("encoding-type", other, "Invalid Encoding Method specified in Request")),
     }
 }
 

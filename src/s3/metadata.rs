@@ -10,6 +10,7 @@ use crate::base::time::Timestamp;
 use crate::digest::checksum::{Algorithm, Kind, Value};
 use crate::digest::etag::FileState;
 use crate::digest::{Checksum, ETag};
+use crate::http;
 use crate::limits::USER_METADATA_SIZE_MAX;
 use crate::store::checksum;
 use crate::store::list::Object;
@@ -39,21 +40,51 @@ pub(super) fn record_of(context: &Context<'_>) -> Result<Record, S3Error> {
 fn user_metadata(context: &Context<'_>) -> Result<Vec<record::Metadata>, S3Error> {
     let mut metadata: Vec<record::Metadata> = Vec::new();
     for (name, value) in context.request.headers() {
-        let Some(name) = strip_prefix_ignoring_case(name, META_PREFIX) else { continue };
-        let name = name.to_ascii_lowercase().into_bytes();
-        // A repeated name is one list, as for any field (RFC 9110 section 5.3).
-        match metadata.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, list)) => {
-                list.push(b',');
-                list.extend_from_slice(value);
+        if let Some(name) = strip_prefix_ignoring_case(name, META_PREFIX) {
+            add_metadata(&mut metadata, name, value);
+        }
+    }
+    for (name, value) in linked_metadata(context)? {
+        match metadata.iter().find(|(known, _)| *known == name) {
+            None => metadata.push((name, value)),
+            Some((_, known)) if *known == value => {}
+            Some(_) => {
+                let (name, value) = (String::from_utf8_lossy(&name), String::from_utf8_lossy(&value));
+                let message = "The query says otherwise than the header of the same name";
+                return Err(S3Error::invalid_argument(&format!("{META_PREFIX}{name}"), &value, message));
             }
-            None => metadata.push((name, value.to_vec())),
         }
     }
     let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if size > USER_METADATA_SIZE_MAX {
         let error = S3Error::new(Code::MetadataTooLarge).with("Size", size.to_string());
         return Err(error.with("MaxSizeAllowed", USER_METADATA_SIZE_MAX.to_string()));
+    }
+    Ok(metadata)
+}
+
+fn add_metadata(metadata: &mut Vec<record::Metadata>, name: &str, value: &[u8]) {
+    let name = name.to_ascii_lowercase().into_bytes();
+    // A repeated name is one list, as for any field (RFC 9110 section 5.3).
+    match metadata.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, list)) => {
+            list.push(b',');
+            list.extend_from_slice(value);
+        }
+        None => metadata.push((name, value.to_vec())),
+    }
+}
+
+/// The metadata that stands in the query of a pre-signed URL, where aws-sdk-js and aws-sdk-ruby put it. It comes back as headers,
+/// so that it must be what a header could have said.
+fn linked_metadata(context: &Context<'_>) -> Result<Vec<record::Metadata>, S3Error> {
+    let mut metadata = Vec::new();
+    for (name, value) in context.linked() {
+        let Some(stripped) = strip_prefix_ignoring_case(name, META_PREFIX) else { continue };
+        if !http::is_field(stripped, value.as_bytes()) {
+            return Err(S3Error::invalid_argument(name, value, "User metadata must be a legal header field"));
+        }
+        add_metadata(&mut metadata, stripped, value.trim().as_bytes());
     }
     Ok(metadata)
 }

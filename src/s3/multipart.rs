@@ -6,7 +6,7 @@ use super::answer::{Answer, Reply};
 use super::body::{Body, unsupported};
 use super::context::Context;
 use super::error::{Code, S3Error};
-use super::list::{count, owner_of};
+use super::list::{count, owner_of, url_encoded};
 use super::put::{close, durable};
 use super::{metadata, refusal};
 use crate::digest::checksum::{Kind, Value};
@@ -39,14 +39,14 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Reply, S3Error> {
 
 /// The checksum that the parts will have. pyarrow announces none and sends one with each part all the same.
 fn announced(context: &Context<'_>) -> Result<Option<(Algorithm, Kind)>, S3Error> {
-    let kind = match context.header("x-amz-checksum-type")? {
+    let kind = match context.amz_header("x-amz-checksum-type")? {
         None => None,
         Some(text) => Some(
             Kind::parse(text.as_bytes())
                 .ok_or_else(|| S3Error::invalid_request("Value for x-amz-checksum-type header is invalid."))?,
         ),
     };
-    let name = context.header("x-amz-checksum-algorithm")?.or(context.header("x-amz-sdk-checksum-algorithm")?);
+    let name = context.amz_header("x-amz-checksum-algorithm")?.or(context.header("x-amz-sdk-checksum-algorithm")?);
     let Some(name) = name else {
         return match kind {
             None => Ok(None),
@@ -238,7 +238,7 @@ pub(super) async fn list_uploads(context: &Context<'_>) -> Result<Reply, S3Error
     let owned = |name: &str| query.value(name).unwrap_or_default().to_owned();
     let (prefix, delimiter) = (owned("prefix"), owned("delimiter"));
     let (key_marker, id_marker) = (owned("key-marker"), owned("upload-id-marker"));
-    let url_encoded = query.value("encoding-type") == Some("url");
+    let url_encoded = url_encoded(context)?;
     let max = count(context, "max-uploads", LIST_PAGE_MAX)?;
     let settings = context.core.settings.clone();
     let bucket = context.bucket().to_owned();

@@ -26,6 +26,19 @@ pub enum Method {
     Delete,
 }
 
+impl Method {
+    /// As it stands in a request.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Put => "PUT",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
 /// What the body of an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {
@@ -347,6 +360,23 @@ where
         }
     }
     Err(not_allowed(request))
+}
+
+/// The methods that a resource takes, for `Allow`. Forms to a bucket are left out: they are not built, and another POST is not
+/// allowed.
+pub fn allowed<'q>(level: Level, query: impl Iterator<Item = (&'q str, &'q str)> + Clone) -> String {
+    let has = |name: &str| query.clone().any(|(known, _)| known == name);
+    let names_feature = query.clone().any(|(name, _)| SUBRESOURCES.binary_search(&name).is_ok());
+    let mut methods: Vec<&str> = Vec::new();
+    for route in ROUTES.iter().filter(|route| route.level == level && route.when != When::Form) {
+        let is_of_resource = if names_feature { has(route.subresource) } else { route.subresource.is_empty() };
+        // It is in the table only to be answered with 405, as S3 does.
+        let is_torrent = route.operation == Operation::Unconfigured(Unconfigured::GetObjectTorrent);
+        if is_of_resource && !is_torrent && !methods.contains(&route.method.as_str()) {
+            methods.push(route.method.as_str());
+        }
+    }
+    methods.join(", ")
 }
 
 /// Every sub-resource of the table, sorted: whether a query parameter is one is asked for each parameter of each request.

@@ -42,7 +42,7 @@ enum Refusal {
     AccessControlList,
 }
 
-use Operation::{CompleteMultipartUpload, CopyObject, DeleteObject, GetObjectAttributes, UploadPartCopy};
+use Operation::{CompleteMultipartUpload, CopyObject, CreateMultipartUpload, DeleteObject, GetObjectAttributes, UploadPartCopy};
 use Refusal::{AccessControlList, InvalidArgument, InvalidRequest, InvalidStorageClass, NotImplemented};
 use Rule::{BucketOwner, Implemented, On, OneOf, Refused, Satisfied, Trailer};
 
@@ -145,11 +145,13 @@ pub fn check<'h>(
 }
 
 /// The same for the query of a pre-signed URL, into which SDKs move headers (`x-amz-acl`, `x-amz-storage-class`). SigV4's own
-/// parameters are `auth`'s, and not among them. Checksums there are ignored, as S3 does: aws-sdk-js pre-signs the CRC of an empty body. What a
-/// verb would have to do, and would look for among the headers only, is refused.
+/// parameters are `auth`'s, and not among them. Checksums there are ignored, as S3 does (aws-sdk#480): aws-sdk-js pre-signs the CRC of
+/// an empty body. So is `x-amz-checksum-mode` (boto3#3465, aws-sdk-java-v2#7035). What a verb would have to do, and would look for among
+/// the headers only, is refused: of `x-amz-copy-source` there S3 itself makes an empty object (aws-sdk-php#1275).
 pub fn check_query<'q>(
     operation: Operation,
     account: Account<'_>,
+    is_presigned: bool,
     query: impl IntoIterator<Item = (&'q str, &'q str)>,
 ) -> Result<(), S3Error> {
     for (name, value) in query {
@@ -157,6 +159,10 @@ pub fn check_query<'q>(
             continue;
         }
         let lower = name.to_ascii_lowercase();
+        if is_presigned && is_read_from_query(operation, &lower) {
+            check_amz(operation, account, &lower, value.as_bytes())?;
+            continue;
+        }
         if lower.starts_with("x-amz-checksum-") {
             continue;
         }
@@ -170,6 +176,17 @@ pub fn check_query<'q>(
         }
     }
     Ok(())
+}
+
+/// Whether a verb reads the parameter of a pre-signed URL as it reads the header (`Context::amz_header`). Metadata there is stored by
+/// S3 (aws-sdk-js-v3#4694, aws-sdk-ruby#1808).
+fn is_read_from_query(operation: Operation, name: &str) -> bool {
+    match name {
+        "x-amz-checksum-algorithm" => matches!(operation, CreateMultipartUpload | CopyObject),
+        "x-amz-checksum-type" => operation == CreateMultipartUpload,
+        "x-amz-metadata-directive" => operation == CopyObject,
+        _ => name.starts_with("x-amz-meta-"),
+    }
 }
 
 fn is_amz(name: &str) -> bool {
@@ -189,9 +206,16 @@ fn check_amz(operation: Operation, account: Account<'_>, name: &str, value: &[u8
         Satisfied(values, _) | OneOf(values, _) if values.iter().any(|known| known.eq_ignore_ascii_case(text)) => Ok(()),
         Satisfied(_, refusal) | OneOf(_, refusal) | Refused(refusal) => Err(refuse(*refusal, name, text)),
         BucketOwner if text == account.id => Ok(()),
-        BucketOwner => Err(S3Error::new(Code::AccessDenied)),
+        BucketOwner if is_account_id(text) => Err(S3Error::new(Code::AccessDenied)),
+        BucketOwner => Err(S3Error::new(Code::InvalidBucketOwnerAWSAccountID)
+            .message(format!("The value of the expected bucket owner parameter must be an AWS Account ID... [{text}]"))),
         Trailer => check_trailer(text),
     }
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html>
+fn is_account_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// RFC 9110 section 13.1: a condition on a write that is not looked at would let it happen against its sender's will. On reads

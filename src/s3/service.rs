@@ -10,7 +10,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::address::{self, Address};
-use super::answer::{Answer, HOST_ID, Reply};
+use super::answer::{Answer, BUCKET_REGION, HOST_ID, Reply};
 use super::context::{Bounds, Context, Query};
 use super::error::{Code, S3Error};
 use super::operation::{self, Counted, Level, Operation, Route};
@@ -162,7 +162,10 @@ pub async fn serve_exchange(core: &Core, exchange: &mut Exchange) -> After {
         Err(error) => {
             log_error(&error, head.as_ref(), &request_id);
             let resource = head.as_ref().map(|head| String::from_utf8_lossy(head.request().path()).into_owned());
-            let answer = Answer::error(&error, resource.as_deref().unwrap_or_default(), &request_id);
+            let mut answer = Answer::error(&error, resource.as_deref().unwrap_or_default(), &request_id);
+            if let Some(head) = &head {
+                add_resource_headers(core, &head.request(), &error, &mut answer);
+            }
             let sent = send(core, exchange, head.as_ref(), &answer, &request_id).await;
             Exchanged { error: Some(error.code()), ..sent }
         }
@@ -206,13 +209,14 @@ async fn serve_request(core: &Core, exchange: &mut Exchange, head: &ReceivedHead
     if let Some(key) = &address.key {
         address::check_key(key)?;
     }
-    let account = request_headers::Account { id: &authenticated.principal.canonical_id };
-    request_headers::check(route.operation, account, request.headers())?;
-    request_headers::check_query(route.operation, account, query.pairs())?;
     let owner = live.credentials.principal();
+    let account = request_headers::Account { id: &owner.account_id };
+    request_headers::check(route.operation, account, request.headers())?;
+    let is_presigned = authenticated.kind == auth::Kind::Presigned;
+    request_headers::check_query(route.operation, account, is_presigned, query.pairs())?;
     let bounds = Bounds { put_size_max: live.put_size_max, xml_size_max: live.xml_size_max };
-    let context =
-        Context { bounds, owner, core, request, query: &query, address: &address, route, payload: authenticated.payload };
+    let (query, address, payload) = (&query, &address, authenticated.payload);
+    let context = Context { bounds, owner, core, request, query, address, route, payload, is_presigned };
     dispatch(exchange, context, request_id).await
 }
 
@@ -284,18 +288,33 @@ fn authenticate<'c>(
 }
 
 fn route(request: &Request<'_>, query: &Query<'_>, address: &Address) -> Result<&'static Route, S3Error> {
-    let level = match (&address.bucket, &address.key) {
-        (None, _) => Level::Service,
-        (Some(_), None) => Level::Bucket,
-        (Some(_), Some(_)) => Level::Object,
-    };
     operation::route(&operation::Request {
         method: request.method(),
-        level,
+        level: address.level(),
         query: query.pairs(),
         has_copy_source: request.header_bytes("x-amz-copy-source").is_some(),
         content_type: request.header("content-type"),
     })
+}
+
+/// What an error says of the resource in its head.
+fn add_resource_headers(core: &Core, request: &Request<'_>, error: &S3Error, answer: &mut Answer) {
+    let may_be_head_bucket = request.method() == "HEAD" && error.status() != 404;
+    if error.status() != 405 && !may_be_head_bucket {
+        return;
+    }
+    let Ok(address) = address::parse(request.path(), request.host(), &core.settings.live.load().domains) else { return };
+    let Ok(query) = Query::parse(request.query()) else { return };
+    if error.status() == 405 {
+        // RFC 9110 section 15.5.6.
+        answer.header("Allow", operation::allowed(address.level(), query.pairs()).as_bytes());
+    }
+    // Go's `GetBucketRegion` sends HeadBucket without a signature and reads it of the 403
+    // (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html). What is not there has none.
+    let is_told = error.fields().iter().any(|(name, _)| *name == "Region");
+    if may_be_head_bucket && address.level() == Level::Bucket && !is_told {
+        answer.header(BUCKET_REGION, core.settings.region.as_bytes());
+    }
 }
 
 /// Sends an answer that is in memory, and decides whether the connection can go on: only when the end of the request's body can

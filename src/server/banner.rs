@@ -28,6 +28,8 @@ pub struct Facts {
     pub region: String,
     pub allow_sigv2: bool,
     pub access_key: String,
+    /// What `x-amz-expected-bucket-owner` must say.
+    pub account_id: String,
     pub root_origin: RootOrigin,
 }
 
@@ -87,6 +89,7 @@ impl fmt::Display for Facts {
         }
         writeln!(f, "  buffers     {} MiB", self.buffer_memory / (1024 * 1024))?;
         writeln!(f, "  root keys   {}", self.root_sentence())?;
+        writeln!(f, "  account     {}", self.account_id)?;
         writeln!(f, "  try         {}", self.aws_line())
     }
 }
@@ -142,6 +145,7 @@ mod tests {
             region: "us-east-1".into(),
             allow_sigv2: false,
             access_key: "SLKEXAMPLE".into(),
+            account_id: "012345678901".into(),
             root_origin: RootOrigin::Stored { path: "/srv/my data/.sluice/config/root.toml".into(), is_new: true },
         }
     }
@@ -160,6 +164,7 @@ mod tests {
             "on, alignment 4096 bytes",
             "acked",
             "a new pair was generated, kept in /srv/my data/.sluice/config/root.toml",
+            "  account     012345678901\n",
         ];
         for part in expected {
             assert!(text.contains(part), "{part} is missing in\n{text}");

@@ -197,6 +197,7 @@ fn facts(boot: &Boot, version: &str, direct: DirectIo) -> Facts {
         region: config.region.clone(),
         allow_sigv2: config.allow_sigv2,
         access_key: boot.root.credentials.access_key.clone(),
+        account_id: crate::auth::account_id(&boot.root.credentials.access_key),
         root_origin: match &boot.root.origin {
             RootOrigin::Environment => RootOrigin::Environment,
             RootOrigin::SecretFile(path) => RootOrigin::SecretFile(absolute(path)),

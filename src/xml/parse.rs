@@ -20,6 +20,8 @@ pub enum XmlError {
     TooMany,
     /// Well-formed, and asks for what is not built: the element's name.
     NotImplemented(&'static str),
+    /// The same, where S3 has a code for it since some of its regions do not do it either.
+    UnsupportedArgument,
 }
 
 /// `<Delete>`: what DeleteObjects is asked to remove.
@@ -108,10 +110,12 @@ pub fn create_bucket_configuration(body: &[u8]) -> Result<CreateBucketConfigurat
                 let text = document.text()?;
                 set(&mut configuration.location_constraint, text.trim().to_owned())?;
             }
-            // Directory buckets and tags at creation: not ours, and not to be dropped in silence.
+            // Directory buckets: not ours, and not to be dropped in silence.
             "Location" => return Err(XmlError::NotImplemented("Location")),
             "Bucket" => return Err(XmlError::NotImplemented("Bucket")),
-            "Tags" => return Err(XmlError::NotImplemented("Tags")),
+            // Terraform's provider tags in a second step where it is told so (terraform-provider-aws#45684).
+            "Tags" if document.child()?.is_some() => return Err(XmlError::UnsupportedArgument),
+            "Tags" => {}
             _ => return Err(XmlError::Malformed),
         }
     }
@@ -312,7 +316,7 @@ impl<'a> Document<'a> {
 
 /// Every element name of the three schemas, so that a name outlives its event without being copied.
 fn known_name(name: &str) -> Result<&'static str, XmlError> {
-    const NAMES: [&str; 18] = [
+    const NAMES: [&str; 19] = [
         "Delete",
         "Quiet",
         "Object",
@@ -329,6 +333,7 @@ fn known_name(name: &str) -> Result<&'static str, XmlError> {
         "Location",
         "Bucket",
         "Tags",
+        "Tag",
         "ChecksumCRC32",
         "ChecksumCRC32C",
     ];

@@ -148,6 +148,17 @@ fn every_operation_of_the_api_is_routed() {
 }
 
 #[test]
+fn what_a_resource_takes() {
+    let of = |level, names: &[&'static str]| allowed(level, names.iter().map(|name| (*name, "")));
+    assert_eq!(of(Level::Service, &[]), "GET");
+    assert_eq!(of(Level::Bucket, &["prefix"]), "PUT, HEAD, DELETE, GET");
+    assert_eq!(of(Level::Object, &["x-id"]), "PUT, GET, HEAD, DELETE");
+    assert_eq!(of(Level::Object, &["uploadId"]), "PUT, GET, POST, DELETE");
+    assert_eq!(of(Level::Object, &["uploads"]), "POST");
+    assert_eq!(of(Level::Object, &["torrent"]), "");
+}
+
+#[test]
 fn actions() {
     let action = |line, version| request(line, false, None).unwrap().action(version);
     assert_eq!(action("GET /b/k", false), "s3:GetObject");

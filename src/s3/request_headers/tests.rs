@@ -84,7 +84,10 @@ fn what_cannot_be_done_is_refused() {
         (CopyObject, "x-amz-metadata-directive", "MERGE", "InvalidArgument"),
         (GetObject, "x-amz-request-payer", "me", "InvalidArgument"),
         (HeadBucket, "x-amz-expected-bucket-owner", "999999999999", "AccessDenied"),
-        (CopyObject, "x-amz-source-expected-bucket-owner", "9", "AccessDenied"),
+        (CopyObject, "x-amz-source-expected-bucket-owner", "999999999999", "AccessDenied"),
+        (CopyObject, "x-amz-source-expected-bucket-owner", "9", "InvalidBucketOwnerAWSAccountID"),
+        (HeadBucket, "x-amz-expected-bucket-owner", "", "InvalidBucketOwnerAWSAccountID"),
+        (HeadBucket, "x-amz-expected-bucket-owner", "11112222333x", "InvalidBucketOwnerAWSAccountID"),
         // A condition is refused where nobody looks at it.
         (PutObject, "if-unmodified-since", "x", "NotImplemented"),
         (PutObject, "x-amz-if-match-size", "5", "NotImplemented"),
@@ -102,11 +105,16 @@ fn what_cannot_be_done_is_refused() {
 
 #[test]
 fn presigned_queries() {
-    let query = |name: &str, value: &str| check_query(PutObject, ACCOUNT, [(name, value)]).map_err(|error| error.code().as_str());
+    let of = |operation, is_presigned, name: &str, value: &str| {
+        check_query(operation, ACCOUNT, is_presigned, [(name, value)]).map_err(|error| error.code().as_str())
+    };
+    let query = |name: &str, value: &str| of(PutObject, true, name, value);
     for (name, value) in [
         ("x-amz-checksum-crc32", "AAAAAA=="),
         ("x-amz-sdk-checksum-algorithm", "CRC32"),
         ("x-amz-acl", "private"),
+        ("x-amz-meta-a", "b"),
+        ("X-Amz-Meta-A", "b"),
         ("x-amz-user-agent", "x"),
         ("x-id", "PutObject"),
         ("é", ""),
@@ -115,7 +123,13 @@ fn presigned_queries() {
     }
     assert_eq!(query("x-amz-acl", "public-read"), Err("AccessControlListNotSupported"));
     assert_eq!(query("x-amz-server-side-encryption", "AES256"), Err("NotImplemented"));
-    assert_eq!(query("x-amz-meta-a", "b"), Err("NotImplemented"));
+    // Only a pre-signed URL says it there.
+    assert_eq!(of(PutObject, false, "x-amz-meta-a", "b"), Err("NotImplemented"));
+    assert_eq!(of(CopyObject, false, "x-amz-metadata-directive", "COPY"), Err("NotImplemented"));
+    assert_eq!(of(CopyObject, true, "x-amz-metadata-directive", "COPY"), Ok(()));
+    assert_eq!(of(CopyObject, true, "x-amz-metadata-directive", "MERGE"), Err("InvalidArgument"));
+    assert_eq!(of(CreateMultipartUpload, true, "x-amz-checksum-algorithm", "CRC31"), Err("InvalidRequest"));
+    assert_eq!(of(CreateMultipartUpload, true, "x-amz-checksum-type", "COMPOSITE"), Ok(()));
     assert_eq!(query("x-amz-copy-source", "b/k"), Err("NotImplemented"));
     assert_eq!(query("x-amz-metadata-directive", "COPY"), Err("NotImplemented"));
 }

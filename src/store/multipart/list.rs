@@ -53,7 +53,8 @@ pub fn list_parts(volume: &Volume, name: &UploadName<'_>, after: u32, max: usize
     });
     let parts: Vec<_> = parts.collect();
     let (checksum, initiated_ns) = (upload.manifest.checksum, upload.manifest.initiated_ns);
-    Ok(PartsPage { is_truncated: rest.next().is_some(), parts, checksum, initiated_ns })
+    // A page of none is not the first of many.
+    Ok(PartsPage { is_truncated: max > 0 && rest.next().is_some(), parts, checksum, initiated_ns })
 }
 
 /// Which uploads of a bucket are asked for.

@@ -167,7 +167,11 @@ fn location_constraint() {
     assert_eq!(parse("<LocationConstraint>eu-west-1</LocationConstraint>"), Ok(Some("eu-west-1".into())));
     assert_eq!(parse("<LocationConstraint/>"), Ok(None));
     assert_eq!(parse(""), Ok(None));
-    assert_eq!(parse("<Tags><Tag/></Tags>"), Err(XmlError::NotImplemented("Tags")));
+    assert_eq!(parse("<Tags><Tag/></Tags>"), Err(XmlError::UnsupportedArgument));
+    for none in ["<Tags/>", "<Tags> </Tags>", "<Tags></Tags>"] {
+        assert_eq!(parse(none), Ok(None), "{none}");
+    }
+    assert_eq!(parse("<Tags>a</Tags>"), Err(XmlError::Malformed));
     assert_eq!(parse("<Delete/>"), Err(XmlError::Malformed));
 }
 
