@@ -28,12 +28,13 @@ fn nobody_waits_for_a_complete_that_is_under_way() {
 
 type Act = fn(&Volume) -> Option<String>;
 
-/// Threads that start at the same moment, again and again. All uploads that they began are there afterwards.
-fn race<const THREADS: usize>(acts: [Act; THREADS], exists_before: bool) {
-    const ROUNDS: usize = 250;
+/// Threads that start at the same moment, again and again; how many uploads that they began are not there afterwards.
+fn race<const THREADS: usize>(acts: [Act; THREADS], exists_before: bool) -> usize {
+    const ROUNDS: usize = 150;
     let fixture = Fixture::new();
     let start = Barrier::new(THREADS);
-    for round in 0..ROUNDS {
+    let mut lost = 0;
+    for _ in 0..ROUNDS {
         if exists_before {
             bucket::create(&fixture.volume, "raced").unwrap();
         }
@@ -50,9 +51,10 @@ fn race<const THREADS: usize>(acts: [Act; THREADS], exists_before: bool) {
         });
         let page = list_uploads(&fixture.volume, "raced", &UploadsQuery { max: 9, ..Default::default() }).unwrap();
         let listed: Vec<_> = page.uploads.iter().map(|upload| &upload.id).collect();
-        assert!(begun.iter().all(|id| listed.contains(&id)), "round {round}: {begun:?} were acknowledged, {listed:?} are there");
+        lost += begun.iter().filter(|id| !listed.contains(id)).count();
         bucket::delete(&fixture.volume, "raced").unwrap();
     }
+    lost
 }
 
 fn make_and_begin(volume: &Volume) -> Option<String> {
@@ -63,7 +65,7 @@ fn make_and_begin(volume: &Volume) -> Option<String> {
 
 #[test]
 fn a_bucket_that_many_make_keeps_the_uploads_begun_in_it() {
-    race([make_and_begin as Act; 3], false);
+    assert_eq!(race([make_and_begin as Act; 3], false), 0);
 }
 
 #[test]
@@ -79,5 +81,5 @@ fn a_bucket_made_again_while_the_old_one_goes_keeps_the_uploads_begun_in_it() {
             }
         }
     };
-    race([remove, make_when_it_is_gone], true);
+    assert_eq!(race([remove, make_when_it_is_gone], true), 0);
 }
