@@ -46,6 +46,11 @@ pub const GAPS_MAX: usize = 64;
 pub const UPLOADS_CACHED_MAX: usize = 64;
 /// How long a Complete waits for slots that are still being written; then it assembles a file that they cannot reach.
 pub const FENCE_DURATION: Duration = Duration::from_secs(5);
+/// How long a repeated Complete waits between two looks whether the first is done: twice as long each time, from the first of these
+/// to the second.
+pub const COMPLETE_POLL_MIN: Duration = Duration::from_millis(20);
+/// See `COMPLETE_POLL_MIN`.
+pub const COMPLETE_POLL_MAX: Duration = Duration::from_secs(1);
 /// Bytes that the kernel copies from file to file in one call, between two looks at the clock.
 pub const COPY_STEP_SIZE: usize = 8 * 1024 * 1024;
 /// Bytes of the buffer through which a copy goes that has to be digested.

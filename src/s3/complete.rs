@@ -10,12 +10,12 @@ use super::slow::{self, Document};
 use super::{body, metadata, multipart, refusal};
 use crate::digest::checksum::{Kind, Value};
 use crate::digest::{Algorithm, Checksum, ETag};
-use crate::io::blocking_slow;
-use crate::limits::{PART_SIZE_MIN, XML_COMPLETE_SIZE_MAX};
+use crate::io::{HelperPanicked, blocking_slow, sleep};
+use crate::limits::{COMPLETE_POLL_MAX, COMPLETE_POLL_MIN, PART_SIZE_MIN, XML_COMPLETE_SIZE_MAX};
 use crate::net::Exchange;
 use crate::store::commit::Published;
 use crate::store::multipart::{ChosenPart, Completion, UploadError, complete};
-use crate::store::{StoreError, checksum};
+use crate::store::{self, StoreError, checksum};
 use crate::xml::{self, Checksums, CompleteMultipartUploadResult, CompletedPart};
 
 /// `POST /bucket/key?uploadId=ID`.
@@ -46,9 +46,7 @@ pub(super) async fn complete_multipart_upload(
     let context = &context;
     let scheme = if exchange.is_encrypted() { "https" } else { "http" };
     let work = async {
-        let settings = context.core.settings.clone();
-        let completed = blocking_slow(move || complete(&settings.volume, &completion, &AtomicU64::new(0))).await?;
-        let published = match completed {
+        let published = match in_turn(context, completion).await? {
             Ok(published) => published,
             Err(StoreError::Upload(UploadError::Part { number })) => {
                 return Err(S3Error::invalid_part(&id, number, etag_of(number, &listed)));
@@ -63,6 +61,23 @@ pub(super) async fn complete_multipart_upload(
         Ok(Document { headers: Vec::new(), xml: result(context, scheme, &published) })
     };
     slow::answer(exchange, context, request_id, work).await
+}
+
+/// Completes, once no other Complete of the upload is under way: clients that lose patience ask again, and are answered as the
+/// first. They wait here, where no helper waits with them.
+async fn in_turn(context: &Context<'_>, mut completion: Completion) -> Result<store::Result<Published>, HelperPanicked> {
+    let mut pause = COMPLETE_POLL_MIN;
+    loop {
+        let settings = context.core.settings.clone();
+        let work = move || (complete(&settings.volume, &completion, &AtomicU64::new(0)), completion);
+        let (completed, again) = blocking_slow(work).await?;
+        if !matches!(completed, Err(StoreError::Upload(UploadError::Busy))) {
+            return Ok(completed);
+        }
+        completion = again;
+        sleep(pause).await;
+        pause = (pause * 2).min(COMPLETE_POLL_MAX);
+    }
 }
 
 /// The request's list. Its checksum headers speak of the object, not of this document, so they are no digest of it.

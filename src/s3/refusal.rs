@@ -95,6 +95,9 @@ pub(super) fn upload(error: StoreError, bucket: &str, key: &str, id: &str) -> S3
     let StoreError::Upload(error) = error else { return store(error, bucket, key) };
     match error {
         UploadError::NotFound => S3Error::no_such_upload(id),
+        UploadError::Busy => S3Error::new(Code::SlowDown)
+            .message("The upload is being completed or aborted. Please try again")
+            .with("UploadId", id),
         UploadError::Part { number } => S3Error::invalid_part(id, number, ""),
         UploadError::PartOrder => S3Error::new(Code::InvalidPartOrder).with("UploadId", id),
         UploadError::PartTooSmall { number, size } => S3Error::part_too_small(number, "", size, PART_SIZE_MIN),

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::barrier::Ticket;
+use super::multipart::{self, Forgotten};
 use super::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, tree, walk};
@@ -64,10 +65,20 @@ pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
-    if describe(volume, name).is_none() {
+    // While one of this name is made or removed, nobody can have begun an upload that `forget_bucket` would take for an old one.
+    let alone = volume.lock_buckets();
+    let forgotten = match describe(volume, name) {
+        Some(_) => Forgotten::default(),
         // Uploads of an earlier bucket of this name, whose removal a crash cut short.
-        super::multipart::forget_bucket(volume, name)?;
-    }
+        None => multipart::forget_bucket(volume, name)?,
+    };
+    let made = make(volume, name);
+    drop(alone);
+    forgotten.discard(volume);
+    made
+}
+
+fn make(volume: &Volume, name: &str) -> Result<Ticket> {
     match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
         Ok(()) => {}
         Err(Errno::EXIST) => {
@@ -94,24 +105,33 @@ pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
         return Err(StoreError::VolumeFailed);
     }
     head(volume, name)?;
-    let mut removed = sys::path::rmdir(&volume.root, name.as_bytes());
-    if let Err(Errno::NOTEMPTY | Errno::EXIST) = removed {
+    let mut removed = remove(volume, name);
+    if let Err(StoreError::BucketNotEmpty) = removed {
         let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
         // A crash between a DELETE and its pruning leaves empty directories of ours, which nobody sees through S3.
         if walk::is_empty(&directory, &AtomicBool::new(false))? {
             tree::prune_below(volume, name, &directory, b"");
-            removed = sys::path::rmdir(&volume.root, name.as_bytes());
+            removed = remove(volume, name);
         }
     }
-    match removed {
+    removed?;
+    Ok(volume.barrier.published())
+}
+
+/// Removes the directory and the uploads that were begun in it, before another one of this name can be made.
+fn remove(volume: &Volume, name: &str) -> Result<()> {
+    let alone = volume.lock_buckets();
+    match sys::path::rmdir(&volume.root, name.as_bytes()) {
         Ok(()) => {}
         Err(Errno::NOTEMPTY | Errno::EXIST) => return Err(StoreError::BucketNotEmpty),
         Err(Errno::NOENT) => return Err(StoreError::NoBucket),
         Err(errno) => return Err(errno.into()),
     }
     sync_root(volume)?;
-    super::multipart::forget_bucket(volume, name)?;
-    Ok(volume.barrier.published())
+    let forgotten = multipart::forget_bucket(volume, name)?;
+    drop(alone);
+    forgotten.discard(volume);
+    Ok(())
 }
 
 /// One page of the bucket's keys. `stop` ends the walk early.

@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::barrier::{Barrier, Method};
@@ -31,6 +32,8 @@ pub struct Volume {
     pub(super) spill: OwnedFd,
     pub(super) locks: KeyLocks,
     pub(super) multipart: Uploads,
+    /// Held while a bucket appears or disappears.
+    buckets: Mutex<()>,
     pub(super) barrier: Barrier,
     pub(super) snapshots: SnapshotCache,
     pub(super) unsynced: Unsynced,
@@ -128,6 +131,7 @@ impl Volume {
             spill,
             locks: KeyLocks::new(),
             multipart: Uploads::default(),
+            buckets: Mutex::new(()),
             barrier,
             snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }, facts.tells_changes),
             unsynced: Unsynced::default(),
@@ -138,6 +142,12 @@ impl Volume {
         };
         multipart::sweep_completed(&volume);
         Ok(volume)
+    }
+
+    /// For one who makes or removes a bucket: the look, the directory and its uploads are one step to every other.
+    pub(super) fn lock_buckets(&self) -> MutexGuard<'_, ()> {
+        // It guards no data.
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was found out at start.

@@ -1,14 +1,16 @@
 //! CompleteMultipartUpload: the list is checked, the slots are closed, the file is put together where the parts lie, and its
 //! rename to the object's name completes the upload.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 
 use super::gaps::Collapsed;
 use super::layout::{self, Layout, Move, Piece, Slots};
-use super::log::{Part, Place};
+use super::log::{Entry, Part, Place};
 use super::table::{self, State, Upload};
-use super::{UploadError, UploadName, manifest, push, sync_each, vanish};
+use super::{UploadError, UploadName, manifest, part, push, sync_each, vanish};
 use crate::digest::checksum::{Kind, Value};
 use crate::digest::{Algorithm, Checksum, ETag, Sha256};
 use crate::limits::{FENCE_DURATION, OBJECT_SIZE_MAX, PART_SIZE_MIN};
@@ -62,7 +64,8 @@ impl Completion {
     }
 }
 
-/// Makes the object. `progress` counts the bytes that had to be copied. Once more after it was done, it answers as then.
+/// Makes the object. `progress` counts the bytes that had to be copied. Once more after it was done, it answers as then; `Busy`
+/// while it is being done.
 pub fn complete(volume: &Volume, completion: &Completion, progress: &AtomicU64) -> Result<Published> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
@@ -72,7 +75,7 @@ pub fn complete(volume: &Volume, completion: &Completion, progress: &AtomicU64) 
         Err(StoreError::Upload(UploadError::NotFound)) => return repeated(volume, completion),
         Err(error) => return Err(error),
     };
-    let _turn = upload.turn();
+    let _turn = upload.turn()?;
     if upload.has_ended() {
         return repeated(volume, completion);
     }
@@ -95,6 +98,7 @@ pub fn complete(volume: &Volume, completion: &Completion, progress: &AtomicU64) 
     let (are_fenced, state) = upload.wait_for_writers(state, FENCE_DURATION);
     drop(state);
     let assembly = Assembly { volume, upload: &upload, chosen: &chosen, place: &place, location: &location, progress };
+    assembly.verify_there()?;
     assembly.verify_collapsed()?;
     let record = assembly.publish(record, are_fenced)?;
     upload.end();
@@ -211,6 +215,7 @@ impl Assembly<'_> {
             return Ok(commit::publish_directory_object(self.volume, self.place, record)?.record);
         }
         let layout = self.layout(are_fenced)?;
+        self.set_aside(&layout)?;
         let is_last_resort = matches!(layout, Layout::Fresh { .. });
         match self.publish_as(layout, record.clone()) {
             // No COLLAPSE_RANGE here; or no rename to there: a directory with another project id (XFS) or encryption key.
@@ -256,8 +261,11 @@ impl Assembly<'_> {
             if let Some(plan) = &mut plan {
                 plan.carry_out(self.volume, &self.upload.directory, &staged.file)?;
             }
-            if sys::stat::of(&staged.file)?.size != size {
-                sys::space::truncate(&staged.file, size)?;
+            match sys::stat::of(&staged.file)?.size.cmp(&size) {
+                // Never made longer: what is not there would be zeros.
+                Ordering::Less => return Err(StoreError::Kernel(Errno::IO)),
+                Ordering::Greater => sys::space::truncate(&staged.file, size)?,
+                Ordering::Equal => {}
             }
             commit::seal(self.volume, &staged.file, size, &mut record)
         });
@@ -275,15 +283,47 @@ impl Assembly<'_> {
         }
     }
 
+    /// Parts that the layout takes away get files of their own first, on disk and in the log: until the object has its name,
+    /// all that was acknowledged stays.
+    fn set_aside(&self, layout: &Layout) -> Result<()> {
+        let parts = layout.takes_away(&self.pieces()?, &in_slots(&self.upload.state()));
+        for piece in &parts {
+            self.set_one_aside(piece)?;
+        }
+        if parts.is_empty() { Ok(()) } else { push(self.volume, &self.upload.log) }
+    }
+
+    fn set_one_aside(&self, piece: &Piece) -> Result<()> {
+        let Some(part) = self.upload.state().parts.get(&piece.number).copied() else { return Ok(()) };
+        let from = self.open(piece.place, OpenFlags::RDONLY)?;
+        let (place, file) = part::create_stray(self.upload, &mut self.upload.state(), piece.number, false)?;
+        let copied = self.copy_aside(piece, &from, &file);
+        let is_recorded = match copied {
+            Ok(md5) if md5 == part.md5 => {
+                let entry = Entry::Part { number: piece.number, part: Part { place, ..part } };
+                self.upload.append(&mut self.upload.state(), entry).map(|()| true)
+            }
+            // A dead process was taking ranges out of the file: the part was lost then.
+            Ok(_) => Ok(false),
+            Err(error) => Err(error),
+        };
+        if is_recorded != Ok(true) {
+            let _ = sys::path::unlink(&self.upload.directory, &place.file_name());
+        }
+        is_recorded.map(drop)
+    }
+
+    fn copy_aside(&self, piece: &Piece, from: &OwnedFd, to: &OwnedFd) -> Result<[u8; 16]> {
+        let ways = Digested { algorithm: None, progress: self.progress, is_closed: &|| self.upload.has_ended() };
+        let (md5, _) = ways.range(to, 0, from, piece.offset, piece.size)?;
+        push(self.volume, to)?;
+        sync_each(self.volume, &[&self.upload.directory])?;
+        Ok(md5)
+    }
+
     fn layout(&self, are_fenced: bool) -> Result<Layout> {
         let state = self.upload.state();
-        let is_slot = |part: &Part| matches!(part.place, Place::Slot { .. });
-        let in_slots: Vec<_> = state
-            .parts
-            .iter()
-            .filter(|(_, part)| is_slot(part))
-            .filter_map(|(number, part)| piece(&state, *number, part))
-            .collect();
+        let in_slots = in_slots(&state);
         let collapsed = state.collapsed.as_ref().map(|collapsed| (collapsed.rhythm, collapsed.is_done()));
         drop(state);
         Ok(layout::choose(&self.pieces()?, Slots { parts: &in_slots, are_fenced, collapsed }))
@@ -322,6 +362,30 @@ impl Assembly<'_> {
         Ok(sys::path::open(&self.upload.directory, &place.file_name(), flags, 0, Symlinks::Deny)?)
     }
 
+    /// A part whose bytes are not there (somebody else cut its file) is gone, and can be uploaded again.
+    fn verify_there(&self) -> Result<()> {
+        let mut sizes = BTreeMap::new();
+        for piece in self.pieces()? {
+            let size = match sizes.get(&piece.place) {
+                Some(size) => *size,
+                None => *sizes.entry(piece.place).or_insert(self.size_of_file(piece.place)?),
+            };
+            if size.is_none_or(|size| size < piece.offset + piece.size) {
+                self.upload.state().parts.remove(&piece.number);
+                return Err(UploadError::Part { number: piece.number }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn size_of_file(&self, place: Place) -> Result<Option<u64>> {
+        match sys::stat::at(&self.upload.directory, &place.file_name()) {
+            Ok(stat) => Ok(Some(stat.size)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Digests the parts in a file from which a dead process was taking ranges out. One that is not what it was is gone, and
     /// can be uploaded again.
     fn verify_collapsed(&self) -> Result<()> {
@@ -341,6 +405,12 @@ impl Assembly<'_> {
         }
         Ok(())
     }
+}
+
+/// All parts in slots, chosen or not.
+fn in_slots(state: &State) -> Vec<Piece> {
+    let in_slots = state.parts.iter().filter(|(_, part)| matches!(part.place, Place::Slot { .. }));
+    in_slots.filter_map(|(number, part)| piece(state, *number, part)).collect()
 }
 
 fn piece(state: &State, number: u32, part: &Part) -> Option<Piece> {

@@ -52,8 +52,15 @@ pub(super) fn fresh(pieces: &[Piece]) -> Layout {
     Layout::Fresh { moves: placed(pieces).filter_map(|(to_offset, piece)| piece.moved_to(to_offset)).collect() }
 }
 
-/// The layout that moves fewest bytes.
+/// The layout that moves fewest bytes, those that it takes away among them.
 pub(super) fn choose(pieces: &[Piece], slots: Slots<'_>) -> Layout {
+    let layout = fewest_moves(pieces, slots);
+    let size = |pieces: &[Piece]| pieces.iter().map(|piece| piece.size).sum::<u64>();
+    let taken = size(&layout.takes_away(pieces, slots.parts));
+    if taken > 0 && taken >= size(pieces) { fresh(pieces) } else { layout }
+}
+
+fn fewest_moves(pieces: &[Piece], slots: Slots<'_>) -> Layout {
     let mut in_place: BTreeMap<Place, u64> = BTreeMap::new();
     for (target, piece) in placed(pieces).filter(|(target, piece)| piece.offset == *target) {
         // A part's own file has it at its start: it serves for the first part only.
@@ -67,6 +74,20 @@ pub(super) fn choose(pieces: &[Piece], slots: Slots<'_>) -> Layout {
     match layout {
         Some(Layout::InPlace { base, moves }) if moves.is_empty() => Layout::InPlace { base, moves },
         other => collapse(pieces, slots).or(other).unwrap_or_else(|| fresh(pieces)),
+    }
+}
+
+impl Layout {
+    /// The parts in slots that are no longer there once the object's file is cut to its size: those that the object does not have.
+    /// Another list of parts could, should this Complete fail after all.
+    pub(super) fn takes_away(&self, pieces: &[Piece], in_slots: &[Piece]) -> Vec<Piece> {
+        let base = match self {
+            Self::InPlace { base, .. } => *base,
+            Self::Collapse { rhythm, .. } => Place::Slot { rhythm: *rhythm },
+            Self::Fresh { .. } => return Vec::new(),
+        };
+        let is_chosen = |part: &Piece| pieces.binary_search_by_key(&part.number, |piece| piece.number).is_ok();
+        in_slots.iter().filter(|part| part.place == base && part.size > 0 && !is_chosen(part)).copied().collect()
     }
 }
 
@@ -96,8 +117,8 @@ fn into_base(base: Place, pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> 
     if !slots.are_fenced || !is_whole || moves_itself {
         return None;
     }
-    // Nor may a part be overwritten that this object does not have, but another list of parts could. What lies behind the
-    // object's end is cut off only when nothing can fail any more.
+    // Nor may a part be overwritten that this object does not have, but another list of parts could. Those behind the object's
+    // end are copied before it is cut (`takes_away`).
     let overwrites = slots.parts.iter().filter(|part| part.place == base).any(|part| {
         let after = moves.partition_point(|step| step.to_offset + step.length <= part.offset);
         moves.get(after).is_some_and(|step| step.to_offset < part.offset + part.size)
@@ -151,8 +172,10 @@ mod tests {
     fn parts_in_their_slots_stay_there() {
         let pieces = [slot(1, S), slot(2, S), slot(3, 77)];
         assert_eq!(choose(&pieces, free(&pieces)), in_place(&[]));
-        // A part behind the end that was not chosen is cut off.
+        // A part behind the end that was not chosen is cut off, once it is somewhere else.
         assert_eq!(choose(&pieces[..2], free(&pieces)), in_place(&[]));
+        assert_eq!(in_place(&[]).takes_away(&pieces[..2], &pieces), [pieces[2]]);
+        assert_eq!(in_place(&[]).takes_away(&pieces, &pieces), []);
         assert_eq!(choose(&[slot(1, 5)], free(&[])), in_place(&[]));
     }
 
@@ -182,6 +205,18 @@ mod tests {
         assert_eq!(choose(&[slot(2, S)], free(&[])), Layout::Collapse { rhythm: S, gaps });
         let shorter = [slot(1, S - 4096), slot(2, S)];
         assert_eq!(choose(&shorter, free(&shorter)), Layout::Collapse { rhythm: S, gaps: vec![(S - 4096, 4096)] });
+    }
+
+    #[test]
+    fn what_copies_fewer_bytes_is_done_where_parts_are_left_out() {
+        let pieces = [slot(1, S), slot(3, S), slot(4, S), slot(5, S)];
+        let (kept, left_out) = ([pieces[0], pieces[1], pieces[3]], [pieces[2]]);
+        let collapse = Layout::Collapse { rhythm: S, gaps: vec![(S, S), (3 * S, S)] };
+        assert_eq!(choose(&kept, free(&pieces)), collapse);
+        assert_eq!(collapse.takes_away(&kept, &pieces), left_out);
+        assert_eq!(choose(&left_out, free(&pieces)), fresh(&left_out));
+        assert_eq!(fresh(&left_out).takes_away(&left_out, &pieces), []);
+        assert_eq!(choose(&pieces[..1], free(&pieces)), fresh(&pieces[..1]));
     }
 
     #[test]

@@ -105,8 +105,13 @@ pub fn list_uploads(volume: &Volume, bucket: &str, query: &UploadsQuery<'_>) -> 
         Err(errno) => return Err(errno.into()),
     };
     let mut first = Entries::new();
-    for id in directories_in(&home) {
-        let Ok(directory) = sys::path::open_dir(&home, &id, Symlinks::Deny) else { continue };
+    for id in directories_in(&home)? {
+        let directory = match sys::path::open_dir(&home, &id, Symlinks::Deny) {
+            Ok(directory) => directory,
+            // Completed or aborted meanwhile. Anything else would make this a list with uploads missing.
+            Err(errno) if sys::errno::is_gone(errno) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
         let manifest = match Manifest::read(&directory) {
             Ok(manifest) if !manifest::is_published(&directory) => manifest,
             // Completed or aborted meanwhile; or nothing that we wrote.

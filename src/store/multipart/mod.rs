@@ -16,7 +16,8 @@
 //!
 //! Complete picks the file that holds most bytes at their final place (`layout`), brings the few others there, cuts it, seals
 //! it and renames it to the object's name: that rename is what completes the upload. An upload's directory appears and
-//! disappears by a rename too. Nothing that another list of parts could need is changed before the precondition has been decided.
+//! disappears by a rename too. Until the object has its name the Complete can fail, and another list of parts may come: parts
+//! that the object does not have are copied out of its file before it is cut (`takes_away`), or the object out of theirs.
 //!
 //! The ids sort by time and are not guessable: 16 digits of time, 32 of chance. Within a process, `table` keeps what
 //! the log says and knows who is writing; Complete closes the slots and waits for their writers before it touches the file.
@@ -32,6 +33,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use super::barrier::Ticket;
@@ -62,6 +64,8 @@ pub enum UploadError {
     },
     /// The list is not in ascending order.
     PartOrder,
+    /// Another Complete or Abort of it is under way.
+    Busy,
     /// Smaller than 5 MiB and not the last.
     PartTooSmall {
         /// Its number.
@@ -126,8 +130,10 @@ pub fn create(volume: &Volume, bucket: &str, key: &[u8], new: NewUpload) -> Resu
         discard(volume, &temporary);
         return Err(error);
     }
-    // A bucket that was removed meanwhile has taken its uploads along, but for one that came a moment later.
-    if super::bucket::head(volume, bucket).is_err() {
+    // A bucket that was removed meanwhile has taken its uploads along, but for one that came a moment later; and one that was made
+    // again since then has not kept those of the old one.
+    let path = [bucket.as_bytes(), b"/", id.as_bytes()].concat();
+    if super::bucket::head(volume, bucket).is_err() || sys::stat::at(&volume.uploads, &path).is_err() {
         let _ = vanish(volume, bucket, &id);
         return Err(StoreError::NoBucket);
     }
@@ -159,14 +165,14 @@ fn appear(volume: &Volume, temporary: &[u8], bucket: &str, id: &str) -> Result<(
     sync_each(volume, &[&home, &volume.uploads])
 }
 
-/// Ends an upload without an object. Parts that are still being received fail at their next write.
+/// Ends an upload without an object. Parts that are still being received fail at their next write. `Busy` during a Complete.
 pub fn abort(volume: &Volume, name: &UploadName<'_>) -> Result<Ticket> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
     let upload = table::find(volume, name)?;
-    // A Complete under way is waited for: what it has published cannot be aborted.
-    let _turn = upload.turn();
+    // Not during a Complete: what it has published cannot be aborted.
+    let _turn = upload.turn()?;
     if !upload.end() {
         return Err(UploadError::NotFound.into());
     }
@@ -174,24 +180,38 @@ pub fn abort(volume: &Volume, name: &UploadName<'_>) -> Result<Ticket> {
     Ok(volume.barrier.published())
 }
 
-/// Removes all uploads of a bucket, which has just been removed itself.
-pub fn forget_bucket(volume: &Volume, bucket: &str) -> Result<()> {
+/// The uploads of a bucket that is gone, under a name in staging.
+#[must_use]
+#[derive(Default)]
+pub struct Forgotten(Option<Vec<u8>>);
+
+impl Forgotten {
+    /// Removes their files, which can be many: under no lock.
+    pub fn discard(self, volume: &Volume) {
+        if let Some(temporary) = self.0 {
+            discard(volume, &temporary);
+        }
+    }
+}
+
+/// Ends all uploads of a bucket that is not there. The caller holds the lock of buckets, so that none of a new one is meant.
+pub fn forget_bucket(volume: &Volume, bucket: &str) -> Result<Forgotten> {
     let temporary = volume.temporary_name();
     match sys::path::rename(&volume.uploads, bucket.as_bytes(), &volume.staging, &temporary) {
         Ok(()) => {}
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(Forgotten(None)),
         Err(errno) => return Err(errno.into()),
     }
     volume.multipart.end_all(bucket);
-    discard(volume, &temporary);
-    sync_each(volume, &[&volume.uploads])
+    sync_each(volume, &[&volume.uploads])?;
+    Ok(Forgotten(Some(temporary)))
 }
 
-/// Removes what a dead process left of uploads that were completed.
+/// Removes what a dead process left of uploads that were completed. What cannot be read stays until the next start.
 pub(super) fn sweep_completed(volume: &Volume) {
-    for bucket in directories_in(&volume.uploads) {
+    for bucket in directories_in(&volume.uploads).unwrap_or_default() {
         let Ok(home) = sys::path::open_dir(&volume.uploads, &bucket, Symlinks::Deny) else { continue };
-        for id in directories_in(&home) {
+        for id in directories_in(&home).unwrap_or_default() {
             let Ok(directory) = sys::path::open_dir(&home, &id, Symlinks::Deny) else { continue };
             if manifest::is_published(&directory) {
                 let temporary = volume.temporary_name();
@@ -231,19 +251,22 @@ fn discard(volume: &Volume, temporary: &[u8]) {
     let _ = sys::path::rmdir(&volume.staging, temporary);
 }
 
-fn directories_in(directory: &OwnedFd) -> Vec<Vec<u8>> {
+/// Its directories, all of them or an error.
+fn directories_in(directory: &OwnedFd) -> sys::errno::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     let mut buffer = sys::dir::buffer(64 * 1024);
     let listed = sys::dir::read(directory, &mut buffer, |entry| {
-        if entry.kind_in(directory).is_ok_and(|kind| kind == FileKind::Directory) {
-            names.push(entry.name.to_vec());
+        match entry.kind_in(directory) {
+            Ok(FileKind::Directory) => names.push(entry.name.to_vec()),
+            Err(errno) if !sys::errno::is_gone(errno) => return ControlFlow::Break(errno),
+            Ok(_) | Err(_) => {}
         }
-        std::ops::ControlFlow::<()>::Continue(())
+        ControlFlow::Continue(())
     });
-    if listed.is_err() {
-        names.clear();
+    match listed? {
+        ControlFlow::Continue(()) => Ok(names),
+        ControlFlow::Break(errno) => Err(errno),
     }
-    names
 }
 
 /// Before a file's bytes are relied on: no dirty page left, or synced where no shared barrier does it.

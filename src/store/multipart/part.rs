@@ -231,7 +231,8 @@ impl State {
     }
 }
 
-fn create_stray(upload: &Upload, state: &mut State, number: u32, direct: bool) -> Result<(Place, OwnedFd)> {
+/// A new file of its own for a part.
+pub(super) fn create_stray(upload: &Upload, state: &mut State, number: u32, direct: bool) -> Result<(Place, OwnedFd)> {
     loop {
         let place = Place::Stray { number, attempt: state.next_attempt };
         state.next_attempt = state.next_attempt.wrapping_add(1);

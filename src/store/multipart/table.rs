@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::gaps::Collapsed;
@@ -155,9 +155,14 @@ impl Upload {
         lock(&self.state)
     }
 
-    /// Waits for the Complete or Abort that is under way.
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        lock(&self.turn)
+    /// The right to end the upload. `Busy` while a Complete or Abort is under way: that may take minutes, and whoever waited here
+    /// would keep a helper from everybody else.
+    pub(super) fn turn(&self) -> Result<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Ok(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(UploadError::Busy.into()),
+        }
     }
 
     /// Completed or aborted.
@@ -259,7 +264,7 @@ impl State {
             };
             sizes.insert(*rhythm, size);
         }
-        // What a Complete had cut off when the server died is no longer there.
+        // What somebody else has cut off is no longer there, nor what was taken out.
         let parts = std::mem::take(&mut state.parts);
         state.parts = parts.into_iter().filter(|(number, part)| state.is_there(*number, part, &sizes)).collect();
         Ok(state)

@@ -16,6 +16,9 @@ use crate::store::bucket;
 use crate::store::commit::{Condition, Published};
 use crate::store::object::{self, Object};
 
+mod failing;
+mod meanwhile;
+
 const S: usize = PART_SIZE_MIN as usize;
 const KEY: &[u8] = b"dir/key";
 
