@@ -82,6 +82,16 @@ impl<'a> Request<'a> {
         self.head.keep_alive
     }
 
+    /// The `Connection` field of the answer. A client of HTTP/1.0 that wants to keep the connection reads to its end unless it is
+    /// told that it may (RFC 9112 appendix C.2.2; `ab -k` is one).
+    pub fn connection(&self, is_kept: bool) -> Option<&'static str> {
+        match (is_kept, self.version()) {
+            (false, _) => Some("close"),
+            (true, Version::Http10) => Some("keep-alive"),
+            (true, Version::Http11) => None,
+        }
+    }
+
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub fn expects_continue(&self) -> bool {
         self.head.expects_continue

@@ -124,6 +124,8 @@ fn persistence_of_rfc_9112_section_9_3_and_expectations() {
     ] {
         with(&format!("PUT / HTTP/{version}"), &format!("Host: h\r\n{fields}"), |request| {
             assert_eq!(request.keep_alive(), keep_alive, "{version} {fields}");
+            let said = if !keep_alive { Some("close") } else { (version == "1.0").then_some("keep-alive") };
+            assert_eq!(request.connection(keep_alive), said, "{version} {fields}");
             assert_eq!(request.expects_continue(), expects_continue, "{version} {fields}");
         });
     }

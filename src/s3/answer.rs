@@ -70,8 +70,8 @@ impl Answer {
     }
 
     /// The bytes on the wire: head, and body unless it is an answer to HEAD.
-    pub(super) fn render(&self, core: &Core, request_id: &str, keep: bool, head_only: bool) -> Vec<u8> {
-        let mut out = self.render_head(core, request_id, keep, self.body.len());
+    pub(super) fn render(&self, core: &Core, request_id: &str, connection: Option<&str>, head_only: bool) -> Vec<u8> {
+        let mut out = self.render_head(core, request_id, connection, self.body.len());
         if !head_only && self.status != 204 && self.status != 304 {
             out.extend_from_slice(&self.body);
         }
@@ -79,9 +79,9 @@ impl Answer {
     }
 
     /// The head on the wire, with room for `room` bytes behind it.
-    pub(super) fn render_head(&self, core: &Core, request_id: &str, keep: bool, room: usize) -> Vec<u8> {
+    pub(super) fn render_head(&self, core: &Core, request_id: &str, connection: Option<&str>, room: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.headers.len() + room);
-        core.write_head(&mut out, self.status, request_id, keep);
+        core.write_head(&mut out, self.status, request_id, connection);
         out.extend_from_slice(&self.headers);
         // RFC 9110 section 8.6: none with 204; 304 speaks of a representation that is not sent.
         if self.status != 204 && self.status != 304 {

@@ -100,7 +100,7 @@ fn get_recent(
     };
     let keep = context.request.keep_alive() && !exchange.drains();
     let length = part.length as usize;
-    let mut bytes = answer.render_head(context.core, request_id, keep, length);
+    let mut bytes = answer.render_head(context.core, request_id, context.request.connection(keep), length);
     if length > 0 && !sys::file::append_cached_at(file, &mut bytes, length, part.start).unwrap_or(false) {
         return None;
     }
@@ -267,7 +267,7 @@ async fn send_large(
     sys::file::set_blocking(&object.file)?;
     let direct = object::open_direct(core.volume(), &object);
     let keep = context.request.keep_alive() && !exchange.drains() && context.request.framing() == http::Framing::None;
-    let head = answer.render(core, request_id, keep, false);
+    let head = answer.render(core, request_id, context.request.connection(keep), false);
     let plan = SendPlan {
         file: &object.file,
         direct,

@@ -127,6 +127,29 @@ static TABLE: &[(&str, Rule)] = &[
     // x-amz-mfa, x-amz-object-annotation-directive, x-amz-if-match-initiated-time, x-amz-rdma-token, …
 ];
 
+/// What says one thing or nothing. Of two of a kind a verb would read the first, and do what the second forbids.
+static ONCE: &[&str] = &[
+    "content-md5",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
+    "x-amz-checksum-algorithm",
+    "x-amz-checksum-type",
+    "x-amz-copy-source",
+    "x-amz-copy-source-if-match",
+    "x-amz-copy-source-if-modified-since",
+    "x-amz-copy-source-if-none-match",
+    "x-amz-copy-source-if-unmodified-since",
+    "x-amz-copy-source-range",
+    "x-amz-if-match-last-modified-time",
+    "x-amz-if-match-size",
+    "x-amz-metadata-directive",
+    "x-amz-mp-object-size",
+];
+
 /// Refuses what cannot be done as asked. Names may be of any case; headers that are not S3's own are looked at where they
 /// would be a condition on a write.
 pub fn check<'h>(
@@ -134,7 +157,9 @@ pub fn check<'h>(
     account: Account<'_>,
     headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
 ) -> Result<(), S3Error> {
+    let mut seen = 0;
     for (name, value) in headers {
+        check_once(name, value, &mut seen)?;
         if is_amz(name) {
             check_amz(operation, account, name, value)?;
         } else if name.len() >= 8 && name.as_bytes()[..3].eq_ignore_ascii_case(b"if-") {
@@ -186,6 +211,23 @@ fn is_read_from_query(operation: Operation, name: &str) -> bool {
         "x-amz-checksum-type" => operation == CreateMultipartUpload,
         "x-amz-metadata-directive" => operation == CopyObject,
         _ => name.starts_with("x-amz-meta-"),
+    }
+}
+
+/// `seen` has a bit for each of `ONCE`.
+fn check_once(name: &str, value: &[u8], seen: &mut u32) -> Result<(), S3Error> {
+    if !name.bytes().next().is_some_and(|first| matches!(first.to_ascii_lowercase(), b'c' | b'i' | b'r' | b'x')) {
+        return Ok(());
+    }
+    let Some(index) = ONCE.iter().position(|once| once.eq_ignore_ascii_case(name)) else { return Ok(()) };
+    let bit = 1 << index;
+    if *seen & bit != 0 {
+        return Err(S3Error::invalid_argument(ONCE[index], &String::from_utf8_lossy(value), "The header must come once"));
+    }
+    *seen |= bit;
+    match std::str::from_utf8(value) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(S3Error::invalid_argument(ONCE[index], &String::from_utf8_lossy(value), "The header is not UTF-8")),
     }
 }
 

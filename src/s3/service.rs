@@ -113,14 +113,14 @@ impl Core {
     }
 
     /// The status line and what every answer carries.
-    pub(super) fn write_head(&self, out: &mut Vec<u8>, status: u16, request_id: &str, keep: bool) {
+    pub(super) fn write_head(&self, out: &mut Vec<u8>, status: u16, request_id: &str, connection: Option<&str>) {
         http::write_status(out, status);
         http::write_own(out, "Date", self.date.borrow_mut().text(Timestamp::now()));
         http::write_own(out, "Server", b"Sluice");
         http::write_own(out, "x-amz-request-id", request_id.as_bytes());
         http::write_own(out, "x-amz-id-2", HOST_ID.as_bytes());
-        if !keep {
-            http::write_own(out, "Connection", b"close");
+        if let Some(connection) = connection {
+            http::write_own(out, "Connection", connection.as_bytes());
         }
     }
 
@@ -324,7 +324,8 @@ async fn send(core: &Core, exchange: &mut Exchange, head: Option<&ReceivedHead>,
     let keep = request.is_some_and(|request| request.keep_alive() && body::can_be_skipped(exchange, &request));
     let head_only = head.is_some_and(|head| head.request().method() == "HEAD");
     let keep = keep && !exchange.drains();
-    let bytes = answer.render(core, request_id, keep, head_only);
+    let connection = request.map_or(Some("close"), |request| request.connection(keep));
+    let bytes = answer.render(core, request_id, connection, head_only);
     let after = match exchange.send(&bytes, false).await {
         Ok(()) if keep => After::Keep,
         Ok(()) => After::Close,

@@ -40,7 +40,7 @@ pub(super) async fn answer(
         return Ok(answer.into());
     }
     let mut head = Vec::with_capacity(512);
-    context.core.write_head(&mut head, 200, request_id, false);
+    context.core.write_head(&mut head, 200, request_id, Some("close"));
     http::write_header(&mut head, "Content-Type", b"application/xml");
     http::write_header(&mut head, "Transfer-Encoding", b"chunked");
     http::end_head(&mut head);

@@ -295,6 +295,34 @@ def test_illegal_bucket_names(shared, bucket):
     expect(response, 400, "InvalidBucketName")
 
 
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("PUT", [("If-None-Match", b'"x"'), ("If-None-Match", b"*")]),
+        ("PUT", [("If-Match", b'"x"'), ("if-match", b"*")]),
+        ("PUT", [("Content-MD5", sigv4.md5_base64(b"new").encode()), ("Content-MD5", sigv4.md5_base64(b"other").encode())]),
+        ("PUT", [("x-amz-copy-source", b"/bucket/old"), ("x-amz-copy-source", b"/bucket/other")]),
+        ("GET", [("If-Match", b'"x"'), ("If-Match", b"*")]),
+        ("GET", [("Range", b"bytes=0-0"), ("Range", b"bytes=1-1")]),
+        ("GET", [("If-Match", b'"\xff"')]),
+        ("HEAD", [("If-None-Match", b"*"), ("If-None-Match", b'"x"')]),
+    ],
+)
+def test_what_must_come_once_comes_twice_or_is_no_text(shared, method, headers):
+    """Two parsers could each read another of them; a write against its sender's condition is the worst of it."""
+    client = shared.client()
+    request = client.signed(method, f"/{BUCKET}/old", b"new" if method == "PUT" else b"", payload_hash=sigv4.UNSIGNED)
+    line, _, rest = request.encode().partition(b"\r\n")
+    more = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in headers)
+    with client.connect() as connection:
+        connection.send(line + b"\r\n" + more + rest)
+        answer = connection.response(method)
+    # What is S3's own must be signed, and is not here.
+    assert answer.status == (403 if headers[0][0].startswith("x-amz") else 400)
+    if method != "HEAD" and answer.status == 400:
+        assert answer.code in ("InvalidArgument", "InvalidRequest")
+
+
 def test_metadata_over_the_bound(shared):
     client = shared.client()
     assert client.put(BUCKET, "meta", b"x", **{"x_amz_meta_a": "v" * 2040}).status == 200

@@ -134,7 +134,7 @@ def test_a_client_that_takes_a_little_is_not_one_that_takes_nothing(data):
         slow, stalled = client.connect(receive_buffer=4096), client.connect(receive_buffer=4096)
         for connection in (slow, stalled):
             connection.send(client.signed("GET", f"/{BUCKET}/source").encode())
-        assert established(server.port) == 2
+        assert eventually(lambda: established(server.port) == 2)
         with taking([slow], 4096, 0.05):
             assert eventually(lambda: established(server.port) == 1), "who takes nothing is given up"
             time.sleep(4)

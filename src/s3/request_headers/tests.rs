@@ -144,3 +144,18 @@ fn the_table_has_each_name_once() {
         assert!(name.starts_with("x-amz-") && !name.contains(|c: char| c.is_ascii_uppercase()), "{name}");
     }
 }
+
+#[test]
+fn what_says_one_thing_must_say_it_once() {
+    let twice = |name: &'static str, other: &'static str| {
+        check(CopyObject, ACCOUNT, [(name, b"1".as_slice()), ("host", b"h"), (other, b"1")]).map_err(|error| error.code().as_str())
+    };
+    for (name, other) in [("If-Match", "if-match"), ("Range", "RANGE"), ("x-amz-copy-source", "X-Amz-Copy-Source")] {
+        assert_eq!(twice(name, other), Err("InvalidArgument"), "{name}");
+    }
+    assert_eq!(twice("If-Match", "If-None-Match"), Ok(()));
+    assert_eq!(twice("x-amz-meta-a", "x-amz-meta-a"), Ok(()), "S3 joins these");
+    assert_eq!(twice("Accept-Encoding", "Accept-Encoding"), Ok(()), "a list (RFC 9110 section 5.3)");
+    let no_text = check(GetObject, ACCOUNT, [("If-Match", b"\"\xff\"".as_slice())]);
+    assert_eq!(no_text.map_err(|error| error.code().as_str()), Err("InvalidArgument"));
+}
