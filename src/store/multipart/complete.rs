@@ -304,7 +304,10 @@ impl Assembly<'_> {
                 self.upload.append(&mut self.upload.state(), entry).map(|()| true)
             }
             // A dead process was taking ranges out of the file: the part was lost then.
-            Ok(_) => Ok(false),
+            Ok(_) => {
+                self.upload.state().parts.remove(&piece.number);
+                Ok(false)
+            }
             Err(error) => Err(error),
         };
         if is_recorded != Ok(true) {

@@ -77,6 +77,26 @@ fn a_file_that_somebody_has_cut_is_not_made_longer() {
     assert!(fixture.bytes() == bytes.concat());
 }
 
+/// A part that is no longer what was acknowledged holds no other parts up, and is not passed on.
+#[test]
+fn a_part_that_was_damaged_is_not_set_aside() {
+    let fixture = Fixture::new();
+    let id = fixture.begin();
+    let parts = [1, 2, 3].map(|number| fixture.put(&id, number, &part(number, S)));
+    let slots = fixture.own("uploads/bucket").join(&id).join(format!("data.{S}"));
+    std::fs::OpenOptions::new().write(true).open(slots).unwrap().write_all_at(b"damaged", 2 * S as u64).unwrap();
+    let way = fixture.top.path().join("bucket/dir");
+    std::os::unix::fs::symlink("elsewhere", &way).unwrap();
+    assert_eq!(fixture.complete(&id, &parts[..2]).unwrap_err(), StoreError::Foreign);
+    std::fs::remove_file(way).unwrap();
+    // It makes the file longer, beyond where the damaged part was.
+    fixture.put(&id, 9, b"last");
+    assert_eq!(fixture.complete(&id, &parts).unwrap_err(), UploadError::Part { number: 3 }.into());
+    fixture.complete(&id, &parts[..2]).unwrap();
+    assert!(fixture.bytes() == [part(1, S), part(2, S)].concat());
+    fixture.assert_clean();
+}
+
 /// Only what is gone may be left out of a listing.
 #[test]
 fn a_directory_that_cannot_be_read_is_an_error() {
