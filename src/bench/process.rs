@@ -73,7 +73,8 @@ mod tests {
     fn this_process_has_used_some() {
         let own = usage(&[std::process::id()]).unwrap();
         assert!(own.peak_bytes > 100_000);
-        assert_eq!(usage(&[std::process::id(); 2]).unwrap().peak_bytes, 2 * own.peak_bytes);
+        // At least: other tests make this process grow meanwhile.
+        assert!(usage(&[std::process::id(); 2]).unwrap().peak_bytes >= 2 * own.peak_bytes);
         let error = usage(&[u32::MAX]).unwrap_err().to_string();
         assert!(error.contains("--server-pid 4294967295"), "{error}");
     }
