@@ -26,6 +26,7 @@ pub mod recent;
 pub mod record;
 #[cfg(feature = "seams")]
 pub mod seams;
+mod spill;
 pub mod stage;
 mod sweep;
 mod tree;
@@ -35,6 +36,7 @@ mod walk;
 
 use crate::sys::{Cause, Errno, errno};
 
+pub use spill::Sweeper;
 pub use volume::Volume;
 
 /// Why the store refused. Small and closed; `s3::error` says what each is in S3.

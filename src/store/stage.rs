@@ -111,7 +111,7 @@ fn open_unnamed(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Res
             Err(errno) => return Err(errno.into()),
         }
     }
-    if is_denied && super::commit::bucket_exists(volume, bucket) {
+    if is_denied && super::bucket::exists(volume, bucket)? {
         return Err(Errno::PERM.into());
     }
     Err(StoreError::NoBucket)

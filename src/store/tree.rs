@@ -50,7 +50,8 @@ pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result
         Err(Errno::NOENT | Errno::NOTDIR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let bucket = sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny).map_err(|_| StoreError::NoBucket)?;
+    let bucket = sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny)
+        .map_err(|errno| if sys::errno::is_gone(errno) { StoreError::NoBucket } else { errno.into() })?;
     let mut parents = Parents::at(Rc::new(bucket));
     let mut walked = 0;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
