@@ -87,9 +87,11 @@ pub const SPILL_WALK_INTERVAL: Duration = Duration::from_secs(29 * 3600);
 pub const SPILL_WALKS: usize = 3;
 /// Bits of the table of spilled records that are in use (2 MiB). With a million of them, one in sixteen of the unused stays.
 pub const SPILL_SEEN_BITS: usize = 16 * 1024 * 1024;
-/// How deep such a walk goes, a descriptor for each level: the components of the longest key, and those above and inside it.
-/// In a deeper tree nothing is removed.
+/// How deep such a walk goes: the components of the longest key, and those above and inside it. In a deeper tree nothing is
+/// removed.
 pub const SPILL_WALK_DEPTH_MAX: usize = KEY_SIZE_MAX / 2 + 8;
+/// Directories that such a walk holds open.
+pub const SPILL_WALK_OPEN_MAX: usize = 64;
 /// Bytes of names that such a walk notes for later. In a tree that needs more, nothing is removed.
 pub const SPILL_WALK_PENDING_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// How long such a walk works before it rests.
@@ -273,7 +275,7 @@ pub const CONNECTIONS_PER_CORE_DEFAULT: usize = 16 * 1024;
 /// The highest value for connections of one core.
 pub const CONNECTIONS_PER_CORE_MAX: usize = 1024 * 1024;
 /// Descriptors kept for everything that is no connection: directories, rings, objects being moved.
-pub const DESCRIPTORS_RESERVED: usize = 1024;
+pub const DESCRIPTORS_RESERVED: usize = 512;
 /// A socket for each connection, and for every fourth the file that it moves just now; a core that runs out pauses accepting.
 pub const fn descriptors_for(cores: usize, connections: usize) -> u64 {
     let sockets = cores.saturating_mul(connections);
@@ -356,7 +358,7 @@ const _: () = {
     assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);
     assert!(CORES_PER_SPARE > CORES_UNSPARED_MAX);
     assert!(COMMIT_VISITS_MAX < HELPERS_PER_CORE);
-    assert!(SPILL_WALK_DEPTH_MAX < DESCRIPTORS_RESERVED - 256);
+    assert!(SPILL_WALK_OPEN_MAX < DESCRIPTORS_RESERVED / 4 && SPILL_WALK_OPEN_MAX > 1);
     assert!(SPILL_SEEN_BITS.is_power_of_two() && SPILL_SEEN_BITS.is_multiple_of(64));
     assert!(SPILL_WALKS >= 2 && SPILL_WALK_INTERVAL.as_secs() > SPILL_GRACE.as_secs());
 };

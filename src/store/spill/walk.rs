@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use super::{Name, Spills};
-use crate::limits::{SPILL_WALK_DEPTH_MAX, SPILL_WALK_PENDING_SIZE_MAX};
+use crate::limits::{SPILL_WALK_DEPTH_MAX, SPILL_WALK_OPEN_MAX, SPILL_WALK_PENDING_SIZE_MAX};
 use crate::store::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME};
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
@@ -37,15 +37,20 @@ pub(super) struct Walk<'a> {
     order: Order,
     /// Called before each name that is looked at; an error ends the walk.
     pace: &'a mut dyn FnMut(&[u8]) -> sys::Result<()>,
-    /// The directories that the walk is in, the deepest last. Held open: what is in one is found also after it was moved.
+    /// The directories that the walk is in, the deepest last.
     stack: Vec<Frame>,
+    /// What is being looked at in the deepest.
+    at: Vec<u8>,
     /// Bytes of all names that are noted for later.
     pending_size: usize,
     buffer: Box<[MaybeUninit<u8>]>,
 }
 
 struct Frame {
-    directory: OwnedFd,
+    /// Held open, so that what is in it is found also after it was moved; but of a deep tree only the deepest ones.
+    directory: Option<OwnedFd>,
+    /// Device and inode.
+    identity: (u64, u64),
     name: Vec<u8>,
     /// Directories in it that were not come to yet, the next one last.
     pending: Vec<Vec<u8>>,
@@ -62,7 +67,7 @@ enum Found {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(spills: &'a Spills, order: Order, pace: &'a mut dyn FnMut(&[u8]) -> sys::Result<()>) -> Self {
-        Self { spills, order, pace, stack: Vec::new(), pending_size: 0, buffer: sys::dir::buffer(32 * 1024) }
+        Self { spills, order, pace, stack: Vec::new(), at: Vec::new(), pending_size: 0, buffer: sys::dir::buffer(32 * 1024) }
     }
 
     /// Notes every pointer beneath `root`.
@@ -74,26 +79,56 @@ impl<'a> Walk<'a> {
             Ok(())
         });
         walked.map_err(|errno| {
-            let names: Vec<_> = self.stack.iter().skip(1).map(|frame| frame.name.as_slice()).collect();
-            Incomplete { errno, path: names.join(&b'/') }
+            let mut path = self.path();
+            path.extend_from_slice(&self.at);
+            Incomplete { errno, path }
         })
+    }
+
+    /// The directory that the walk is in, beneath the root, with a slash at its end.
+    fn path(&self) -> Vec<u8> {
+        self.stack.iter().skip(1).flat_map(|frame| [&frame.name, &b"/"[..]].concat()).collect()
+    }
+
+    /// Opens the deepest directory again, which must be where it was: else it was moved, or removed, and what was still to be
+    /// looked at in it is not known.
+    fn reopen(&mut self) -> sys::Result<()> {
+        let path = self.path();
+        let [root, .., frame] = self.stack.as_mut_slice() else { return Ok(()) };
+        let (None, Some(root)) = (&frame.directory, &root.directory) else { return Ok(()) };
+        let directory = sys::path::open_dir(root, path.strip_suffix(b"/").unwrap_or(&path), Symlinks::Deny)?;
+        if identity(&directory)? != frame.identity {
+            return Err(Errno::STALE);
+        }
+        frame.directory = Some(directory);
+        Ok(())
     }
 
     /// Goes into the next directory, or out of this one.
     fn step(&mut self) -> sys::Result<()> {
+        if self.stack.last().is_some_and(|frame| frame.directory.is_none()) {
+            self.reopen()?;
+        }
         let Some(frame) = self.stack.last_mut() else { return Ok(()) };
         let Some(name) = frame.pending.pop() else { return self.leave() };
         self.pending_size -= name.len();
+        self.at.clone_from(&name);
         (self.pace)(&name)?;
-        match visit(self.spills, &frame.directory, &name)? {
+        let Some(directory) = &frame.directory else { return Err(Errno::BADF) };
+        match visit(self.spills, directory, &name)? {
             Found::Done => Ok(()),
             Found::Directory(directory) => self.enter(name, directory),
         }
     }
 
     fn enter(&mut self, name: Vec<u8>, directory: OwnedFd) -> sys::Result<()> {
-        // On the stack before anything can fail, so that an error says where.
-        self.stack.push(Frame { directory, name, pending: Vec::new(), known: None });
+        let identity = identity(&directory)?;
+        self.stack.push(Frame { directory: Some(directory), identity, name, pending: Vec::new(), known: None });
+        self.at.clear();
+        // All but the root, where each path begins.
+        if let Some(above @ 1..) = self.stack.len().checked_sub(1 + SPILL_WALK_OPEN_MAX) {
+            self.stack[above].directory = None;
+        }
         if self.stack.len() > SPILL_WALK_DEPTH_MAX {
             return Err(Errno::NAMETOOLONG);
         }
@@ -125,10 +160,11 @@ impl<'a> Walk<'a> {
     fn read(&mut self, with_files: bool, known: &HashSet<Vec<u8>>) -> sys::Result<()> {
         let (order, spills) = (self.order, self.spills);
         let Some(frame) = self.stack.last_mut() else { return Ok(()) };
+        let Some(directory) = &frame.directory else { return Err(Errno::BADF) };
         if with_files {
-            look(spills, &frame.directory)?;
+            look(spills, directory)?;
         }
-        let (directory, pending, size, pace) = (&frame.directory, &mut frame.pending, &mut self.pending_size, &mut self.pace);
+        let (pending, size, pace, at) = (&mut frame.pending, &mut self.pending_size, &mut self.pace, &mut self.at);
         let mut note = |name: &[u8]| {
             // Twice: backward they are kept as `known` too.
             *size += name.len() * if with_files { 1 } else { 2 };
@@ -143,6 +179,8 @@ impl<'a> Walk<'a> {
             match kind {
                 FileKind::Directory if !known.contains(entry.name) => note(entry.name),
                 FileKind::Regular if with_files => {
+                    at.clear();
+                    at.extend_from_slice(entry.name);
                     pace(entry.name)?;
                     // A PUT of `a/b` may have made a directory of `a` since it was listed.
                     match visit(spills, directory, entry.name)? {
@@ -166,6 +204,11 @@ impl<'a> Walk<'a> {
         frame.pending.sort_unstable_by(|one, other| if order == Order::Forward { other.cmp(one) } else { one.cmp(other) });
         Ok(())
     }
+}
+
+fn identity(directory: &OwnedFd) -> sys::Result<(u64, u64)> {
+    let stat = sys::stat::of(directory)?;
+    Ok((stat.device, stat.inode))
 }
 
 /// Looks at a name. Opened, so that what is looked at is what was found, whatever happens to the name.
