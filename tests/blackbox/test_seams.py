@@ -125,3 +125,24 @@ def test_metadata_of_removed_objects_leaves_the_disk(data):
         for key in ("kept", "copy", "directory/"):
             assert client.delete(BUCKET, key).status == 204
         assert eventually(lambda: list(spill.iterdir()) == [], 20)
+
+
+def test_metadata_stays_while_not_everything_can_be_looked_at(data):
+    """A mount hides what is beneath it, and that may be the last object with this metadata."""
+    spill, hidden = data / ".sluice/spill", data / BUCKET / "hidden"
+    with with_seams(data, env={"SLUICE_TEST_SPILL_MS": "100"}) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        assert client.put(BUCKET, "hidden/object", b"x", **long_headers("h")).status == 200
+        assert client.put(BUCKET, "gone", b"x", **long_headers("g")).status == 200
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(hidden)], stderr=subprocess.DEVNULL, check=False)
+        need("this user may not mount" if mounted.returncode != 0 else None)
+        try:
+            assert client.delete(BUCKET, "gone").status == 204
+            assert eventually(lambda: f"{BUCKET}/hidden" in server.log()), "the log names what was in the way"
+            time.sleep(1.5)
+            assert len(list(spill.iterdir())) == 2
+        finally:
+            subprocess.run(["umount", str(hidden)], check=True)
+        assert eventually(lambda: len(list(spill.iterdir())) == 1)
+        assert client.head(BUCKET, "hidden/object").headers["x-amz-meta-text"] == "h" * 1500
