@@ -164,7 +164,9 @@ fn sync_root(volume: &Volume) -> Result<()> {
 mod tests {
     use super::*;
     use crate::config::Durability;
+    use crate::store::batch::{Small, commit_each};
     use crate::store::object;
+    use crate::store::record::Record;
 
     fn fixture() -> (tempfile::TempDir, Volume) {
         let top = tempfile::tempdir().unwrap();
@@ -196,6 +198,11 @@ mod tests {
             assert_eq!(head(&volume, name).unwrap_err(), StoreError::NoBucket);
             assert_eq!(create(&volume, name).unwrap_err(), StoreError::Foreign);
             assert_eq!(object::open(&volume, name, b"key").unwrap_err(), StoreError::NoBucket);
+            for key in [&b"key"[..], b"a/key", b"a/"] {
+                let (bucket, key, record) = (name.to_owned(), key.to_vec(), Record::new(0, 0, [0; 16]));
+                let small = Small { bucket, key, bytes: Vec::new(), md5: None, record, condition: None };
+                assert_eq!(commit_each(&volume, vec![small]).remove(0).unwrap_err(), StoreError::NoBucket);
+            }
         }
         assert_eq!(create(&volume, "bucket").unwrap_err(), StoreError::BucketExists);
         assert_eq!(list(&volume).unwrap().len(), 1);

@@ -299,7 +299,9 @@ def test_another_filesystem_at_the_top_is_no_bucket(server, client):
         for method, path in (("GET", "/mounted"), ("GET", "/mounted/object"), ("DELETE", "/mounted/object"), ("DELETE", "/mounted")):
             answer = client.request(method, path)
             assert (answer.status, answer.code) == (404, "NoSuchBucket"), (method, path, answer)
-        assert client.put("mounted", "object", b"y").code == "NoSuchBucket"
+        for key in ("object", "a/object", "a/"):
+            assert client.put("mounted", key, b"" if key.endswith("/") else b"y").code == "NoSuchBucket", key
+        assert client.put("mounted", "large", bytes(3_000_000)).code == "NoSuchBucket"
         assert client.request("POST", "/mounted/object", query=[("uploads", "")]).code == "NoSuchBucket"
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
