@@ -82,6 +82,27 @@ pub const SCAN_NAMES_MAX: usize = 32 * 1024;
 pub const LISTING_HANDLES_MAX: usize = 8;
 /// Directories noted for later while searching a tree for an object.
 pub const WALK_PENDING_MAX: usize = 64 * 1024;
+/// How old a spilled record must be before anybody asks whether it is still in use.
+pub const SPILL_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// From the start of the server to the first walk for that.
+pub const SPILL_SWEEP_DELAY: Duration = Duration::from_secs(3600);
+/// From walk to walk. Not a day: a job that moves files at the same hour each day does not meet every walk.
+pub const SPILL_WALK_INTERVAL: Duration = Duration::from_secs(29 * 3600);
+/// Walks in each of which nothing was found to point to a spilled record, before it is removed.
+pub const SPILL_WALKS: usize = 3;
+/// Bits of the table of spilled records that are in use (2 MiB). With a million of them, one in sixteen of the unused stays.
+pub const SPILL_SEEN_BITS: usize = 16 * 1024 * 1024;
+/// How deep such a walk goes: the components of the longest key, and those above and inside it. In a deeper tree nothing is
+/// removed.
+pub const SPILL_WALK_DEPTH_MAX: usize = KEY_SIZE_MAX / 2 + 8;
+/// Directories that such a walk holds open.
+pub const SPILL_WALK_OPEN_MAX: usize = 64;
+/// Bytes of names that such a walk notes for later. In a tree that needs more, nothing is removed.
+pub const SPILL_WALK_PENDING_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// How long such a walk works before it rests.
+pub const SPILL_SWEEP_STEP: Duration = Duration::from_millis(2);
+/// How many times longer it rests than it works.
+pub const SPILL_SWEEP_REST: u32 = 9;
 /// How old a change must be before timestamps prove that there was no other since: more than the kernel's tick, which is the
 /// grain of ctime before Linux 6.13.
 pub const TIMESTAMP_GRAIN_NS: i64 = 20_000_000;
@@ -342,4 +363,7 @@ const _: () = {
     assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);
     assert!(CORES_PER_SPARE > CORES_UNSPARED_MAX);
     assert!(COMMIT_VISITS_MAX < HELPERS_PER_CORE);
+    assert!(SPILL_WALK_OPEN_MAX < DESCRIPTORS_RESERVED / 4 && SPILL_WALK_OPEN_MAX > 1);
+    assert!(SPILL_SEEN_BITS.is_power_of_two() && SPILL_SEEN_BITS.is_multiple_of(64));
+    assert!(SPILL_WALKS >= 2 && SPILL_WALK_INTERVAL.as_secs() > SPILL_GRACE.as_secs());
 };

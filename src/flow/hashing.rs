@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -36,6 +37,8 @@ struct Stream {
     /// How much of the first waiting slice is hashed.
     done: usize,
     is_queued: bool,
+    /// A panic came between: nobody knows what is hashed.
+    is_lost: bool,
     /// Woken when no more than `enough` slices wait.
     waiter: Option<Waker>,
     enough: usize,
@@ -79,6 +82,9 @@ impl HashStream {
     pub fn push(&self, slice: BlockSlice, chunks: Option<Chunks>) {
         assert!(!slice.bytes().is_empty());
         let mut stream = self.stream.borrow_mut();
+        if stream.is_lost {
+            return;
+        }
         stream.waiting.push_back(Slice { slice, chunks });
         let was_queued = std::mem::replace(&mut stream.is_queued, true);
         drop(stream);
@@ -132,6 +138,11 @@ impl HashStream {
     async fn at_most(&self, count: usize) {
         poll_fn(|context| {
             let mut stream = self.stream.borrow_mut();
+            if stream.is_lost {
+                drop(stream);
+                // The panic was logged where it was; here it ends the request that it belongs to.
+                resume_unwind(Box::new("the hash of this upload was lost in a panic"));
+            }
             if stream.waiting.len() > count {
                 stream.enough = count;
                 stream.waiter = Some(context.waker().clone());
@@ -187,8 +198,12 @@ impl Batch {
                 queue.drain(..count).collect()
             };
             record::md5_step(streams.len());
-            step(&streams);
+            // Caught here: this task belongs to no request, and its end would be that of the core.
+            let is_stepped = catch_unwind(AssertUnwindSafe(|| step(&streams))).is_ok();
             for stream in streams.drain(..) {
+                if !is_stepped {
+                    stream.borrow_mut().lose();
+                }
                 self.settle(stream);
             }
             if self.queue.borrow().is_empty() {
@@ -212,6 +227,14 @@ impl Batch {
             drop(state);
             self.queue.borrow_mut().push_back(stream);
         }
+    }
+}
+
+impl Stream {
+    /// Whoever waits for the hash is told, and the blocks are let go of.
+    fn lose(&mut self) {
+        self.is_lost = true;
+        self.waiting.clear();
     }
 }
 
@@ -363,6 +386,34 @@ mod tests {
             }
             waiter.await;
         });
+    }
+
+    /// One upload has chunks that end nowhere. It and who is hashed together with it fail; the core, and all others, go on.
+    #[test]
+    fn a_panic_costs_the_streams_of_one_step() {
+        on_a_core(|arena| async move {
+            let (broken, company) = (HashStream::new(&arena), HashStream::new(&arena));
+            broken.push(slice(&arena), Some(Chunks { from: 0, ends: vec![2 * BLOCK_SIZE] }));
+            company.push(slice(&arena), None);
+            let fails = |stream: HashStream| async move { catch(stream.finish()).await.is_err() };
+            assert!(fails(broken).await);
+            company.push(slice(&arena), None);
+            assert!(fails(company).await);
+            assert_eq!(arena.free_count(), arena.block_count(), "every block came back");
+            let later = HashStream::new(&arena);
+            later.push(slice(&arena), None);
+            later.finish().await;
+        });
+    }
+
+    async fn catch<F: Future>(future: F) -> std::thread::Result<F::Output> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        })
+        .await
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::metrics::export::Sources;
 use crate::metrics::record::{self, CoreCells};
 use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
 use crate::s3::{self, Core, Live, Settings};
-use crate::store;
+use crate::store::{self, Sweeper};
 use crate::sys;
 
 /// The served filesystem, probed.
@@ -54,6 +54,7 @@ pub struct Cores {
     tls: Option<Arc<TlsSettings>>,
     timeouts: Arc<ArcSwap<Timeouts>>,
     cells: Vec<(usize, &'static CoreCells)>,
+    _sweeper: Sweeper,
 }
 
 /// What one core's thread starts with.
@@ -122,7 +123,9 @@ impl Cores {
                 Err(_) => return Err(Fatal::CoreStart { core: cpus[0], reason: "its thread ended".into() }),
             }
         }
-        Ok(Self { settings, stop, tls, timeouts, cells })
+        let sweeper = Sweeper::start(settings.clone(), |settings| &settings.volume);
+        let sweeper = sweeper.map_err(|error| Fatal::CoreStart { core: cpus[0], reason: error.to_string() })?;
+        Ok(Self { settings, stop, tls, timeouts, cells, _sweeper: sweeper })
     }
 
     /// How many cores will report that they are drained, or lost.

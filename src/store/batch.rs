@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::commit::{self, Condition, Place, Published};
+use super::commit::{self, Condition, Place, Published, Spilled};
 use super::key::{self, Location};
 use super::record::Record;
 use super::stage::{self, FILE_MODE, Staged};
@@ -67,6 +67,8 @@ struct Filled {
     location: Location,
     /// The file, and the directory of its name where that was there. `None`: a record on a directory, and no file.
     file: Option<(Staged, Option<Rc<OwnedFd>>)>,
+    /// What its record holds on to.
+    spilled: Spilled,
 }
 
 impl Filled {
@@ -77,33 +79,33 @@ impl Filled {
         }
         let location = key::locate(&object.key)?;
         if location.is_directory_object && object.bytes.is_empty() {
-            return Ok(Self { object, location, file: None });
+            return Ok(Self { object, location, file: None, spilled: None });
         }
         let (staged, parent) = directories.stage(&object.bucket, &location)?;
         sys::file::write_all_at(&staged.file, &object.bytes, 0)?;
         if starts_writing {
             commit::start_cleaning(volume, &staged.file)?;
         }
-        Ok(Self { object, location, file: Some((staged, parent)) })
+        Ok(Self { object, location, file: Some((staged, parent)), spilled: None })
     }
 
     /// The record onto the file.
     fn seal(mut self, volume: &Volume) -> Result<Self> {
         if let Some((staged, _)) = &self.file {
             let seal = if volume.facts().tells_writes_apart { commit::seal_as_written } else { commit::seal };
-            seal(volume, &staged.file, self.object.bytes.len() as u64, &mut self.object.record)?;
+            self.spilled = seal(volume, &staged.file, self.object.bytes.len() as u64, &mut self.object.record)?;
         }
         Ok(self)
     }
 
     fn publish(self, volume: &Volume) -> Result<Published> {
-        let Self { object, location, file } = self;
+        let Self { object, location, file, mut spilled } = self;
         let Small { bucket, key, record, condition, .. } = object;
         let mut place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref(), parent: None };
         let Some((staged, parent)) = file else { return commit::publish_directory_object(volume, &place, record) };
         place.parent = parent;
         commit::clean(volume, &staged.file)?;
-        commit::publish(volume, &place, &staged, &mut || Ok(()))?;
+        commit::publish(volume, &place, &staged, &mut || Ok(spilled.take()))?;
         Ok(Published { ticket: volume.barrier().published(), record })
     }
 }

@@ -1,5 +1,6 @@
 //! Buckets: the top-level directories of the served directory with a legal bucket name.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
 use super::barrier::Ticket;
@@ -9,7 +10,7 @@ use super::volume::{Sync, Volume};
 use super::{Result, StoreError, tree, walk};
 use super::{key, list};
 use crate::base::time::Timestamp;
-use crate::sys::path::Symlinks;
+use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno, FileKind};
 
 /// Mode of a bucket's directory, before the umask.
@@ -36,7 +37,7 @@ pub fn list(volume: &Volume) -> Result<Vec<Bucket>> {
         std::ops::ControlFlow::<()>::Continue(())
     })?;
     names.sort_unstable();
-    Ok(names.into_iter().filter_map(|name| describe(volume, &name)).collect())
+    names.into_iter().filter_map(|name| describe(volume, &name).transpose()).collect()
 }
 
 /// One bucket.
@@ -44,20 +45,34 @@ pub fn head(volume: &Volume, name: &str) -> Result<Bucket> {
     if !key::is_bucket_name(name.as_bytes()) {
         return Err(StoreError::NoBucket);
     }
-    describe(volume, name).ok_or(StoreError::NoBucket)
+    describe(volume, name)?.ok_or(StoreError::NoBucket)
 }
 
-fn describe(volume: &Volume, name: &str) -> Option<Bucket> {
-    let stat = sys::stat::at(&volume.root, name.as_bytes()).ok()?;
-    if stat.kind != FileKind::Directory {
-        return None;
-    }
+/// `None`: nothing of that name, or nothing that is a bucket, as another filesystem that is mounted there.
+fn describe(volume: &Volume, name: &str) -> Result<Option<Bucket>> {
+    let Some(directory) = find(volume, name)? else { return Ok(None) };
+    let stat = sys::stat::of(&directory)?;
     // Every object made in it changes the other times.
     let born = sys::stat::born_ns(&volume.root, name.as_bytes()).ok().flatten();
     let nanoseconds = born.unwrap_or_else(|| stat.mtime_ns.min(stat.ctime_ns));
     let created =
         Timestamp { seconds: nanoseconds.div_euclid(1_000_000_000), nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32 };
-    Some(Bucket { name: name.to_owned(), created })
+    Ok(Some(Bucket { name: name.to_owned(), created }))
+}
+
+/// The bucket's directory, by the rules for every name in it, so that all requests agree on what is a bucket. It need not be
+/// readable: what is not allowed is found out by who does it.
+fn find(volume: &Volume, name: &str) -> Result<Option<OwnedFd>> {
+    match sys::path::open(&volume.root, name.as_bytes(), OpenFlags::PATH | OpenFlags::DIRECTORY, 0, Symlinks::Deny) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(errno) if sys::errno::is_gone(errno) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether there is such a bucket: tells a missing bucket from a missing key. What could not be found out is no answer.
+pub(super) fn exists(volume: &Volume, name: &str) -> Result<bool> {
+    Ok(find(volume, name)?.is_some())
 }
 
 /// Makes a bucket. The name was checked by the caller.
@@ -67,7 +82,7 @@ pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
     }
     // While one of this name is made or removed, nobody can have begun an upload that `forget_bucket` would take for an old one.
     let alone = volume.lock_buckets();
-    let forgotten = match describe(volume, name) {
+    let forgotten = match describe(volume, name)? {
         Some(_) => Forgotten::default(),
         // Uploads of an earlier bucket of this name, whose removal a crash cut short.
         None => multipart::forget_bucket(volume, name)?,
@@ -81,6 +96,7 @@ pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
 fn make(volume: &Volume, name: &str) -> Result<Ticket> {
     match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
         Ok(()) => {}
+        Err(Errno::EXIST) if !exists(volume, name)? => return Err(StoreError::Foreign),
         Err(Errno::EXIST) => {
             // Its maker may not have synced yet.
             sync_root(volume)?;
@@ -147,7 +163,11 @@ pub fn page(volume: &Volume, name: &str, query: &list::Query<'_>, stop: &AtomicB
 /// `NoObject` in a bucket that is not there is `NoBucket`.
 pub(super) fn or_no_bucket(volume: &Volume, bucket: &str, error: StoreError) -> StoreError {
     match error {
-        StoreError::NoObject if !super::commit::bucket_exists(volume, bucket) => StoreError::NoBucket,
+        StoreError::NoObject => match exists(volume, bucket) {
+            Ok(true) => StoreError::NoObject,
+            Ok(false) => StoreError::NoBucket,
+            Err(error) => error,
+        },
         error => error,
     }
 }
@@ -158,4 +178,53 @@ fn sync_root(volume: &Volume) -> Result<()> {
         return Err(StoreError::VolumeFailed);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::store::batch::{Small, commit_each};
+    use crate::store::object;
+    use crate::store::record::Record;
+
+    fn fixture() -> (tempfile::TempDir, Volume) {
+        let top = tempfile::tempdir().unwrap();
+        let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Relaxed).unwrap();
+        (top, volume)
+    }
+
+    /// The kernel refuses to look a name of 300 bytes up, as it may refuse any other for want of memory or for a broken disk.
+    #[test]
+    fn what_cannot_be_looked_up_is_an_error_and_not_a_missing_bucket() {
+        let (_top, volume) = fixture();
+        let name = "b".repeat(300);
+        let refused = StoreError::Kernel(Errno::NAMETOOLONG);
+        assert_eq!(describe(&volume, &name).unwrap_err(), refused);
+        assert_eq!(exists(&volume, &name).unwrap_err(), refused);
+        assert_eq!(or_no_bucket(&volume, &name, StoreError::NoObject), refused);
+        assert_eq!(create(&volume, &name).unwrap_err(), refused);
+        assert_eq!(exists(&volume, "none"), Ok(false));
+    }
+
+    /// A name that is taken, by a file or a link, is no bucket to anybody, and cannot become one.
+    #[test]
+    fn what_is_no_directory_is_no_bucket() {
+        let (top, volume) = fixture();
+        create(&volume, "bucket").unwrap();
+        std::fs::write(top.path().join("file"), b"").unwrap();
+        std::os::unix::fs::symlink("bucket", top.path().join("link")).unwrap();
+        for name in ["file", "link"] {
+            assert_eq!(head(&volume, name).unwrap_err(), StoreError::NoBucket);
+            assert_eq!(create(&volume, name).unwrap_err(), StoreError::Foreign);
+            assert_eq!(object::open(&volume, name, b"key").unwrap_err(), StoreError::NoBucket);
+            for key in [&b"key"[..], b"a/key", b"a/"] {
+                let (bucket, key, record) = (name.to_owned(), key.to_vec(), Record::new(0, 0, [0; 16]));
+                let small = Small { bucket, key, bytes: Vec::new(), md5: None, record, condition: None };
+                assert_eq!(commit_each(&volume, vec![small]).remove(0).unwrap_err(), StoreError::NoBucket);
+            }
+        }
+        assert_eq!(create(&volume, "bucket").unwrap_err(), StoreError::BucketExists);
+        assert_eq!(list(&volume).unwrap().len(), 1);
+    }
 }

@@ -9,14 +9,12 @@ use super::barrier::Ticket;
 use super::key::{self, Location};
 use super::object::{self, State};
 use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
+use super::spill::{self, Pinned};
 use super::stage::{Staged, Temporary};
 use super::tree::{self, Obstacle, Parents};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, inherit};
-use crate::base::hex;
-use crate::digest::Sha256;
 use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
-use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
 
 /// Decides, under the key's lock, whether a change may happen, by what is there now (`None`: nothing).
@@ -40,6 +38,9 @@ pub struct Upload {
     pub condition: Option<Condition>,
 }
 
+/// The spilled part of a record, if it has one: held until the file that points there has a name.
+pub(super) type Spilled = Option<Pinned>;
+
 /// A published object.
 #[derive(Debug, Clone)]
 pub struct Published {
@@ -61,8 +62,8 @@ pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
         return publish_directory_object(volume, &place, record);
     }
     finish_data(volume, &staged, size, tail)?;
-    seal(volume, &staged.file, size, &mut record)?;
-    publish(volume, &place, &staged, &mut || Ok(()))?;
+    let mut spilled = seal(volume, &staged.file, size, &mut record)?;
+    publish(volume, &place, &staged, &mut || Ok(spilled.take()))?;
     Ok(Published { ticket: volume.barrier.published(), record })
 }
 
@@ -146,18 +147,19 @@ pub(super) fn clean(volume: &Volume, file: &OwnedFd) -> Result<()> {
 
 /// The record onto the file. mtime is set first and read back, since the filesystem may keep less than nanoseconds; writing
 /// an attribute does not change it.
-pub(super) fn seal(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<()> {
+pub(super) fn seal(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
     sys::path::set_mtime(file, sys::clock::realtime_ns())?;
     seal_as_written(volume, file, size, record)
 }
 
 /// The same for a file that was written a moment ago, where its mtime is as good (`Facts::tells_writes_apart`).
-pub(super) fn seal_as_written(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<()> {
+pub(super) fn seal_as_written(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
     let stat = sys::stat::of(file)?;
     assert_eq!(stat.size, size, "a file of another length than its object is never published");
     (record.size, record.mtime_ns) = (size, stat.mtime_ns);
-    write_record(volume, file, &record.encode())?;
-    sync_file(volume, file)
+    let spilled = write_record(volume, file, &record.encode())?;
+    sync_file(volume, file)?;
+    Ok(spilled)
 }
 
 /// Everything of a file or directory onto the disk, where that is done for each by itself.
@@ -170,16 +172,17 @@ fn sync_file(volume: &Volume, file: &OwnedFd) -> Result<()> {
 }
 
 /// Both attributes onto a file that has neither.
-fn write_record(volume: &Volume, file: &OwnedFd, encoded: &Encoded) -> Result<()> {
-    let is_spilled = write_extended(volume, file, encoded, EXTENDED_NAME)?;
-    Ok(sys::xattr::write(file, SUMMARY_NAME, &encoded.summary_of(is_spilled, false))?)
+fn write_record(volume: &Volume, file: &OwnedFd, encoded: &Encoded) -> Result<Spilled> {
+    let spilled = write_extended(volume, file, encoded, EXTENDED_NAME)?;
+    sys::xattr::write(file, SUMMARY_NAME, &encoded.summary_of(spilled.is_some(), false))?;
+    Ok(spilled)
 }
 
 /// Replaces the record of a directory. Its extended part goes where the old one is not, and counts from the moment in which the
 /// summary names it: whatever comes between, the object is the old one or the new one.
 fn replace_record(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Result<()> {
-    let (is_spilled, is_alternate) = write_beside(volume, directory, encoded)?;
-    sys::xattr::write(directory, SUMMARY_NAME, &encoded.summary_of(is_spilled, is_alternate))?;
+    let (spilled, is_alternate) = write_beside(volume, directory, encoded)?;
+    sys::xattr::write(directory, SUMMARY_NAME, &encoded.summary_of(spilled.is_some(), is_alternate))?;
     for (name, is_meant) in [(EXTENDED_NAME, !is_alternate), (EXTENDED_ALTERNATE_NAME, is_alternate)] {
         if encoded.extended.is_none() || !is_meant {
             sys::xattr::remove(directory, name)?;
@@ -188,8 +191,8 @@ fn replace_record(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Re
     Ok(())
 }
 
-/// Writes the extended record where the summary of now does not look. Whether it was spilled, and whether that is the other place.
-fn write_beside(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Result<(bool, bool)> {
+/// Writes the extended record where the summary of now does not look, and answers whether that is the other place.
+fn write_beside(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Result<(Spilled, bool)> {
     let before = object::read_summary(directory)?.filter(|before| before.has_extended);
     let is_alternate = before.is_some_and(|before| !before.is_alternate);
     let name = if is_alternate { EXTENDED_ALTERNATE_NAME } else { EXTENDED_NAME };
@@ -197,44 +200,19 @@ fn write_beside(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Resu
 }
 
 /// The extended record, if there is one, into the attribute `name`, or into a spill file when it does not fit beside the inode.
-/// Whether it was spilled.
-fn write_extended(volume: &Volume, file: &OwnedFd, encoded: &Encoded, name: &CStr) -> Result<bool> {
-    let Some(extended) = &encoded.extended else { return Ok(false) };
+fn write_extended(volume: &Volume, file: &OwnedFd, encoded: &Encoded, name: &CStr) -> Result<Spilled> {
+    let Some(extended) = &encoded.extended else { return Ok(None) };
     if extended.len() <= EXTENDED_RECORD_INLINE_SIZE_MAX {
         match sys::xattr::write(file, name, extended) {
-            Ok(()) => return Ok(false),
+            Ok(()) => return Ok(None),
             // ext4 has one block for all attributes of a file: of 1 KiB on small images.
             Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    sys::xattr::write(file, name, &spill(volume, extended)?)?;
-    Ok(true)
-}
-
-/// Writes an immutable file named by its SHA-256, unless it is there already.
-fn spill(volume: &Volume, bytes: &[u8]) -> Result<[u8; 32]> {
-    let digest = Sha256::of(bytes);
-    let name = hex::encode(&digest);
-    if sys::stat::at(&volume.spill, name.as_bytes()).is_ok() {
-        // Its writer may not have synced the name yet.
-        return sync_file(volume, &volume.spill).map(|()| digest);
-    }
-    let temporary = Temporary::new(volume)?;
-    let file = sys::path::create_new(temporary.directory(), temporary.name(), 0o600, false)?;
-    sys::file::write_all_at(&file, bytes, 0)?;
-    match volume.sync() {
-        Sync::Barrier => sys::file::write_back(&file)?,
-        Sync::Each => sys::file::sync(&file)?,
-        Sync::Never => {}
-    }
-    match sys::path::rename_new(temporary.directory(), temporary.name(), &volume.spill, name.as_bytes()) {
-        // The same bytes from another writer.
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    sync_file(volume, &volume.spill)?;
-    Ok(digest)
+    let pinned = spill::write(volume, extended)?;
+    sys::xattr::write(file, name, pinned.pointer())?;
+    Ok(Some(pinned))
 }
 
 /// How one attempt to publish ended.
@@ -247,20 +225,22 @@ enum Attempt {
 }
 
 /// Gives a file its name, under the key's lock. `prepare` runs there once, after the precondition and before the name: the last
-/// steps of a multipart upload, which cannot be taken back.
+/// steps of a multipart upload, which cannot be taken back. It answers what the file's record holds on to.
 pub(super) fn publish(
     volume: &Volume,
     place: &Place<'_>,
     staged: &Staged,
-    prepare: &mut dyn FnMut() -> Result<()>,
+    prepare: &mut dyn FnMut() -> Result<Spilled>,
 ) -> Result<()> {
     let mut is_prepared = false;
+    // Held until the file has its name.
+    let mut _spilled = None;
     let mut parent = place.parent.clone();
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(place.bucket, place.key);
         let replaces = place.check(volume)?;
         if !is_prepared {
-            prepare()?;
+            _spilled = prepare()?;
             is_prepared = true;
         }
         let attempt = match place.location.is_directory_object {
@@ -428,16 +408,12 @@ pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut r
     Err(StoreError::Contended)
 }
 
-/// Opens the bucket's directory, to tell a missing bucket from a missing key.
-pub(super) fn bucket_exists(volume: &Volume, bucket: &str) -> bool {
-    sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Durability;
     use crate::store::{bucket, stage};
+    use crate::sys::path::Symlinks;
 
     struct Fixture {
         top: tempfile::TempDir,

@@ -29,7 +29,7 @@ pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Cond
     drop(guard);
     match removed {
         Removed::Nothing => {
-            if !super::commit::bucket_exists(volume, bucket) {
+            if !super::bucket::exists(volume, bucket)? {
                 return Err(StoreError::NoBucket);
             }
             Ok(volume.barrier.observed())

@@ -1,6 +1,6 @@
 //! Where does an object live? Keys and paths, the record beside the data, staging and commit, opening, listing, multipart
 //! uploads, and what a dead process left. Everything here is synchronous and may block: it runs on helper threads, except
-//! `object::open_cached`, which answers only what needs no waiting.
+//! `object::open_cached`, which answers only what needs no waiting. Threads of its own have the barrier, and the sweep of `spill`.
 //!
 //! Imports `sys`, `limits`, `base`, `config`, `digest`. Knows no HTTP, no XML, no S3 codes. Limits: temporaries of this process
 //! live in `.sluice/staging` and vanish with it; locks by key hash; snapshots of directories up to a bound.
@@ -26,6 +26,7 @@ pub mod recent;
 pub mod record;
 #[cfg(feature = "seams")]
 pub mod seams;
+mod spill;
 pub mod stage;
 mod sweep;
 mod tree;
@@ -35,6 +36,7 @@ mod walk;
 
 use crate::sys::{Cause, Errno, errno};
 
+pub use spill::Sweeper;
 pub use volume::Volume;
 
 /// Why the store refused. Small and closed; `s3::error` says what each is in S3.

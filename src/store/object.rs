@@ -7,7 +7,6 @@ use super::key::{self, Location};
 use super::record::{Record, SUMMARY_NAME, Summary};
 use super::volume::Volume;
 use super::{Result, StoreError};
-use crate::base::hex;
 use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno, FileKind, FileStat};
@@ -78,7 +77,7 @@ fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<
     let file = open_file(volume, &path, way)?;
     let stat = sys::stat::of(&file)?;
     match stat.kind {
-        FileKind::Regular => describe(volume, file, stat, true),
+        FileKind::Regular => describe(volume, file, stat, true, way),
         // `a` beside `a/b`: the object lives inside.
         FileKind::Directory => {
             let inside = open_file(volume, &[&path, &b"/"[..], key::OBJECT_OF_DIRECTORY].concat(), way)?;
@@ -86,7 +85,7 @@ fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<
             if stat.kind != FileKind::Regular {
                 return Err(StoreError::NoObject);
             }
-            describe(volume, inside, stat, false)
+            describe(volume, inside, stat, false, way)
         }
         FileKind::Symlink | FileKind::Other => Err(StoreError::NoObject),
     }
@@ -98,7 +97,7 @@ fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Objec
         Ok(body) => {
             let stat = sys::stat::of(&body)?;
             if stat.kind == FileKind::Regular {
-                return describe(volume, body, stat, false);
+                return describe(volume, body, stat, false, way);
             }
         }
         Err(StoreError::NoObject) => {}
@@ -109,18 +108,18 @@ fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Objec
     if stat.kind != FileKind::Directory {
         return Err(StoreError::NoObject);
     }
-    let Some(record) = read_directory_record(volume, &directory)? else { return Err(StoreError::NoObject) };
+    let Some(record) = read_directory_record(volume, &directory, way)? else { return Err(StoreError::NoObject) };
     // The record of a directory is not bound to its mtime, which every file made inside changes.
     Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0 }, is_at_key: false })
 }
 
 /// Both parts of a directory's record as they belong together: a writer may replace them between the two looks.
-fn read_directory_record(volume: &Volume, directory: &OwnedFd) -> Result<Option<Record>> {
+fn read_directory_record(volume: &Volume, directory: &OwnedFd, way: Way) -> Result<Option<Record>> {
     const ATTEMPTS: usize = 8;
     let mut record = None;
     let mut summary = read_summary(directory)?;
     for _ in 0..ATTEMPTS {
-        record = summary.map(|summary| read_record(volume, directory, &summary)).transpose()?;
+        record = summary.map(|summary| read_record(volume, directory, &summary, way)).transpose()?;
         if !summary.is_some_and(|summary| summary.has_extended) {
             break;
         }
@@ -146,15 +145,15 @@ fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
     })
 }
 
-fn describe(volume: &Volume, file: OwnedFd, stat: FileStat, is_at_key: bool) -> Result<Object> {
-    let state = state_of(volume, &file, stat)?;
+fn describe(volume: &Volume, file: OwnedFd, stat: FileStat, is_at_key: bool, way: Way) -> Result<Object> {
+    let state = state_of(volume, &file, stat, way)?;
     Ok(Object { file, state, is_at_key })
 }
 
 /// What the object in `file` is, with its record if that is still true.
-pub(super) fn state_of(volume: &Volume, file: &OwnedFd, stat: FileStat) -> Result<State> {
+fn state_of(volume: &Volume, file: &OwnedFd, stat: FileStat, way: Way) -> Result<State> {
     let record = match read_summary(file)? {
-        Some(summary) if summary.is_truthful(&stat) => Some(read_record(volume, file, &summary)?),
+        Some(summary) if summary.is_truthful(&stat) => Some(read_record(volume, file, &summary, way)?),
         _ => None,
     };
     Ok(State { size: stat.size, stat, record })
@@ -170,7 +169,11 @@ pub(super) fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
     }
 }
 
-fn read_record(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Record> {
+fn read_record(volume: &Volume, file: &OwnedFd, summary: &Summary, way: Way) -> Result<Record> {
+    if summary.is_spilled && way == Way::Cached {
+        // A file of its own has to be opened and read: a helper's work.
+        return Err(StoreError::Kernel(Errno::AGAIN));
+    }
     let extended = if summary.has_extended { read_extended(volume, file, summary)? } else { None };
     let whole = Record::from_summary(summary, extended.as_deref());
     // Nonsense in the extended record voids that record, never the object.
@@ -189,13 +192,32 @@ fn read_extended(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<O
         return Ok(Some(value));
     }
     let Ok(name) = <[u8; 32]>::try_from(value.as_slice()) else { return Ok(None) };
-    match sys::path::open_read(&volume.spill, hex::encode(&name).as_bytes(), Symlinks::Deny) {
-        Ok(spill) => {
-            let mut bytes = vec![0; EXTENDED_RECORD_SIZE_MAX];
-            let size = sys::file::read_full_at(&spill, &mut bytes, 0)?;
-            bytes.truncate(size);
-            Ok(Some(bytes))
+    volume.spill.read(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::store::batch::{Small, commit_each};
+    use crate::store::bucket;
+
+    /// A core opens nothing that it may have to wait for: the spilled part of a record is a file of its own.
+    #[test]
+    fn a_spilled_record_is_read_on_a_helper() {
+        let top = tempfile::tempdir().unwrap();
+        let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Relaxed).unwrap();
+        bucket::create(&volume, "bucket").unwrap();
+        for (key, is_spilled) in [("small", false), ("large", true), ("directory/", true)] {
+            let mut record = Record::new(0, 0, [0; 16]);
+            record.user_metadata = vec![(b"name".to_vec(), vec![b'v'; if is_spilled { 100_000 } else { 100 }])];
+            let (bucket, key) = ("bucket".to_owned(), key.as_bytes().to_vec());
+            let metadata = record.user_metadata.clone();
+            let small = Small { bucket, key: key.clone(), bytes: Vec::new(), md5: None, record, condition: None };
+            assert!(commit_each(&volume, vec![small]).remove(0).is_ok());
+            let opened = open(&volume, "bucket", &key).unwrap();
+            assert_eq!(opened.state.record.unwrap().user_metadata, metadata);
+            assert_eq!(open_cached(&volume, "bucket", &key).unwrap().is_none(), is_spilled);
         }
-        Err(_) => Ok(None),
     }
 }

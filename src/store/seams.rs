@@ -39,6 +39,11 @@ pub fn mutant() -> Mutant {
     *MUTANT
 }
 
+/// Instead of each duration of the sweep of spilled records: `SLUICE_TEST_SPILL_MS`.
+pub fn spill_duration() -> Option<Duration> {
+    std::env::var("SLUICE_TEST_SPILL_MS").ok()?.parse().ok().map(Duration::from_millis)
+}
+
 /// A file has got its name; its ticket is drawn after this.
 pub fn note_published(file: &OwnedFd) {
     if mutant() == Mutant::Member {

@@ -108,10 +108,12 @@ fn open_unnamed(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Res
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             // What ext4 answers in a directory that is removed at this moment, and any filesystem in an immutable one.
             Err(Errno::PERM) => is_denied = true,
+            // A link or a mount: on the way, or in the bucket's place.
+            Err(Errno::LOOP | Errno::XDEV) if !super::bucket::exists(volume, bucket)? => return Err(StoreError::NoBucket),
             Err(errno) => return Err(errno.into()),
         }
     }
-    if is_denied && super::commit::bucket_exists(volume, bucket) {
+    if is_denied && super::bucket::exists(volume, bucket)? {
         return Err(Errno::PERM.into());
     }
     Err(StoreError::NoBucket)

@@ -47,10 +47,12 @@ pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result
         // None on the way is being made, so each has a name that lasts.
         Ok(directory) if !volume.has_unsynced() => return Ok(Parents::at(Rc::new(directory))),
         Ok(_) => {}
-        Err(Errno::NOENT | Errno::NOTDIR) => {}
+        // A link or a mount: on the way, or in the bucket's place.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let bucket = sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny).map_err(|_| StoreError::NoBucket)?;
+    let bucket = sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny)
+        .map_err(|errno| if sys::errno::is_gone(errno) { StoreError::NoBucket } else { errno.into() })?;
     let mut parents = Parents::at(Rc::new(bucket));
     let mut walked = 0;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {

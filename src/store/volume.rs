@@ -11,6 +11,7 @@ use super::barrier::{Barrier, Method};
 use super::list::{SnapshotCache, SnapshotUse};
 use super::locks::KeyLocks;
 use super::multipart::{self, Uploads};
+use super::spill::Spills;
 use super::unsynced::Unsynced;
 use crate::config::Durability;
 use crate::limits::LISTING_CACHE_SIZE_DEFAULT;
@@ -29,7 +30,7 @@ pub struct Volume {
     /// Named temporaries of this process.
     pub(super) staging: OwnedFd,
     pub(super) uploads: OwnedFd,
-    pub(super) spill: OwnedFd,
+    pub(super) spill: Spills,
     pub(super) locks: KeyLocks,
     pub(super) multipart: Uploads,
     /// Held while a bucket appears or disappears.
@@ -128,7 +129,7 @@ impl Volume {
             root,
             staging,
             uploads,
-            spill,
+            spill: Spills::new(spill),
             locks: KeyLocks::new(),
             multipart: Uploads::default(),
             buckets: Mutex::new(()),

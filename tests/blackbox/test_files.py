@@ -295,3 +295,29 @@ def test_a_posix_tree_is_served_as_it_is(server, client, folder):
     with open(os.fsencode(folder) + b"/\xff\xfe", "wb") as file:
         file.write(b"not utf-8")
     assert keys(client) == ["forged"]
+
+
+def test_another_filesystem_at_the_top_is_no_bucket(server, client):
+    """DESIGN section 4: nothing is published across a mount. So its name is no bucket's, to every request alike."""
+    mounted = server.data / "mounted"
+    mounted.mkdir()
+    (mounted / "beneath").write_bytes(b"x")
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        pytest.skip("this user may not mount")
+    try:
+        (mounted / "object").write_bytes(b"x")
+        assert b"<Name>mounted</Name>" not in client.request("GET", "/").body
+        assert client.request("HEAD", "/mounted").status == 404
+        assert client.request("PUT", "/mounted").status in (403, 409), "the name is taken, and by no bucket"
+        for method, path in (("GET", "/mounted"), ("GET", "/mounted/object"), ("DELETE", "/mounted/object"), ("DELETE", "/mounted")):
+            answer = client.request(method, path)
+            assert (answer.status, answer.code) == (404, "NoSuchBucket"), (method, path, answer)
+        for key in ("object", "a/object", "a/"):
+            assert client.put("mounted", key, b"" if key.endswith("/") else b"y").code == "NoSuchBucket", key
+        assert client.put("mounted", "large", bytes(3_000_000)).code == "NoSuchBucket"
+        assert client.request("POST", "/mounted/object", query=[("uploads", "")]).code == "NoSuchBucket"
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+    # What the mount had hidden is a bucket again.
+    assert b"<Name>mounted</Name>" in client.request("GET", "/").body
+    assert client.get("mounted", "beneath").body == b"x"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 import threading
 import time
@@ -92,3 +93,56 @@ def test_no_acknowledgement_from_a_filesystem_that_went_down(scratch, kind):
             assert not server.is_ready()
         filesystem.remount()
         assert (filesystem.mount / BUCKET / "object").read_bytes() == b"x"
+
+
+def long_headers(text: str) -> dict[str, str]:
+    """More than fits beside an inode."""
+    return {"x-amz-meta-text": text * 1500, "cache-control": text * 1000, "content-disposition": text * 1000}
+
+
+def test_metadata_of_removed_objects_leaves_the_disk(data):
+    """The grace of a day, and the hours between two walks, are a tenth of a second here."""
+    spill = data / ".sluice/spill"
+    with with_seams(data, env={"SLUICE_TEST_SPILL_MS": "100"}) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        client.create_bucket("gone")
+        for count in range(50):
+            assert client.put("gone", "object", b"x", **long_headers(str(count % 10)), x_amz_meta_n=str(count)).status == 200
+        assert client.put(BUCKET, "kept", b"x", **long_headers("k")).status == 200
+        assert client.put(BUCKET, "copied", b"x", **long_headers("c")).status == 200
+        assert client.put(BUCKET, "directory/", b"", **long_headers("d")).status == 200
+        subprocess.run(["cp", "-a", str(data / BUCKET / "copied"), str(data / BUCKET / "copy")], check=True)
+        assert client.delete(BUCKET, "copied").status == 204
+        assert client.delete("gone", "object").status == 204
+        assert client.request("DELETE", "/gone").status == 204
+        assert eventually(lambda: len(list(spill.iterdir())) <= 3, 20), "one for each object that is there"
+        # Some more rounds.
+        time.sleep(1.5)
+        for key, text in (("kept", "k"), ("copy", "c"), ("directory/", "d")):
+            headers = client.head(BUCKET, key).headers
+            assert headers["x-amz-meta-text"] == text * 1500 and headers["cache-control"] == text * 1000, key
+        for key in ("kept", "copy", "directory/"):
+            assert client.delete(BUCKET, key).status == 204
+        assert eventually(lambda: list(spill.iterdir()) == [], 20)
+
+
+def test_metadata_stays_while_not_everything_can_be_looked_at(data):
+    """A mount hides what is beneath it, and that may be the last object with this metadata."""
+    spill, hidden = data / ".sluice/spill", data / BUCKET / "hidden"
+    with with_seams(data, env={"SLUICE_TEST_SPILL_MS": "100"}) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        assert client.put(BUCKET, "hidden/object", b"x", **long_headers("h")).status == 200
+        assert client.put(BUCKET, "gone", b"x", **long_headers("g")).status == 200
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(hidden)], stderr=subprocess.DEVNULL, check=False)
+        need("this user may not mount" if mounted.returncode != 0 else None)
+        try:
+            assert client.delete(BUCKET, "gone").status == 204
+            assert eventually(lambda: f"{BUCKET}/hidden" in server.log()), "the log names what was in the way"
+            time.sleep(1.5)
+            assert len(list(spill.iterdir())) == 2
+        finally:
+            subprocess.run(["umount", str(hidden)], check=True)
+        assert eventually(lambda: len(list(spill.iterdir())) == 1)
+        assert client.head(BUCKET, "hidden/object").headers["x-amz-meta-text"] == "h" * 1500

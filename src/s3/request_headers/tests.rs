@@ -148,7 +148,8 @@ fn the_table_has_each_name_once() {
 #[test]
 fn what_says_one_thing_must_say_it_once() {
     let twice = |name: &'static str, other: &'static str| {
-        check(CopyObject, ACCOUNT, [(name, b"1".as_slice()), ("host", b"h"), (other, b"1")]).map_err(|error| error.code().as_str())
+        check(CopyObject, ACCOUNT, [(name, b"1".as_slice()), ("host", b"h"), (other, b"1")])
+            .map_err(|error| error.code().as_str())
     };
     for (name, other) in [("If-Match", "if-match"), ("Range", "RANGE"), ("x-amz-copy-source", "X-Amz-Copy-Source")] {
         assert_eq!(twice(name, other), Err("InvalidArgument"), "{name}");

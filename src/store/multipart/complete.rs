@@ -121,7 +121,7 @@ fn repeated(volume: &Volume, completion: &Completion) -> Result<Published> {
 }
 
 fn check_bucket(volume: &Volume, bucket: &str) -> Result<()> {
-    if commit::bucket_exists(volume, bucket) { Ok(()) } else { Err(StoreError::NoBucket) }
+    if crate::store::bucket::exists(volume, bucket)? { Ok(()) } else { Err(StoreError::NoBucket) }
 }
 
 /// The parts of the list, if it is one that S3 completes.

@@ -133,9 +133,13 @@ pub fn create(volume: &Volume, bucket: &str, key: &[u8], new: NewUpload) -> Resu
     // A bucket that was removed meanwhile has taken its uploads along, but for one that came a moment later; and one that was made
     // again since then has not kept those of the old one.
     let path = [bucket.as_bytes(), b"/", id.as_bytes()].concat();
-    if super::bucket::head(volume, bucket).is_err() || sys::stat::at(&volume.uploads, &path).is_err() {
+    let is_there = super::bucket::head(volume, bucket).and_then(|_| match sys::stat::at(&volume.uploads, &path) {
+        Err(errno) if sys::errno::is_gone(errno) => Err(StoreError::NoBucket),
+        stat => Ok(stat.map(drop)?),
+    });
+    if let Err(error) = is_there {
         let _ = vanish(volume, bucket, &id);
-        return Err(StoreError::NoBucket);
+        return Err(error);
     }
     Ok((id, volume.barrier.published()))
 }
