@@ -154,7 +154,6 @@ fn both_versions_carry_http_1_1() {
     });
 }
 
-/// RFC 7301 section 3.2: no protocol in common is a fatal alert; a client without ALPN is served.
 #[test]
 fn the_cheapest_suite_is_chosen_unless_the_client_offers_others_only() {
     use CipherSuite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256};
@@ -178,6 +177,7 @@ fn the_cheapest_suite_is_chosen_unless_the_client_offers_others_only() {
     assert_eq!(negotiated(&[TLS13_CHACHA20_POLY1305_SHA256]), TLS13_CHACHA20_POLY1305_SHA256);
 }
 
+/// RFC 7301 section 3.2: no protocol in common is a fatal alert; a client without ALPN is served.
 #[test]
 fn other_application_protocols_are_refused() {
     let pair = Pair::new(&["a.test"]);

@@ -211,7 +211,7 @@ impl Walk<'_> {
         };
         let key = &place.prefix;
         if place.may_be_object() && *key >= self.start && key.starts_with(self.query.prefix) {
-            self.explicit_object(key, &handle, snapshot.has_body)?;
+            self.explicit_object(key.clone(), &handle, snapshot.has_body)?;
         }
         self.begin(place, snapshot, handle, b"");
         Ok(())
@@ -253,48 +253,48 @@ impl Walk<'_> {
         walk::push_name(&mut file, name, kind);
         let is_file = matches!(kind, EntryKind::File | EntryKind::LastFile);
         let Some(handle) = self.handle(directory)? else { return Ok(()) };
-        if is_file && self.object(&key, &handle, &file)? {
-            return Ok(());
+        let absent = if is_file { self.object(key, &handle, &file)? } else { Some(key) };
+        match absent {
+            Some(key) => self.object_of_directory(key, &handle, &file),
+            None => Ok(()),
         }
-        self.object_of_directory(&key, &handle, &file)
     }
 
     /// The object beside a directory of its name is in that directory: nearly never there, so one call that fails. What the
     /// snapshot has as a file has become one when another request has put an object below it meanwhile.
-    fn object_of_directory(&mut self, key: &[u8], handle: &OwnedFd, name: &[u8]) -> Result<()> {
+    fn object_of_directory(&mut self, key: Vec<u8>, handle: &OwnedFd, name: &[u8]) -> Result<()> {
         let inner = [name, &b"/"[..], OBJECT_OF_DIRECTORY].concat();
         match path::open(handle, &inner, OpenFlags::PATH | OpenFlags::NOFOLLOW, 0, Symlinks::Deny) {
             Ok(_) => {}
             Err(errno) => return self.skip(errno),
         }
         match path::open_dir(handle, name, Symlinks::Deny) {
-            Ok(inside) => self.object(key, &inside, OBJECT_OF_DIRECTORY).map(|_| ()),
+            Ok(inside) => self.object(key, &inside, OBJECT_OF_DIRECTORY).map(drop),
             Err(errno) => self.skip(errno),
         }
     }
 
-    /// Adds the object in file `name`, or the CommonPrefix that stands for it. Whether there is one.
-    fn object(&mut self, key: &[u8], directory: &OwnedFd, name: &[u8]) -> Result<bool> {
+    /// Adds the object in file `name`, or the CommonPrefix that stands for it. The key comes back when there is none.
+    fn object(&mut self, key: Vec<u8>, directory: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>> {
         match fetch(directory, name) {
             Ok(Some((stat, summary))) => {
-                self.add_object(Object { key: key.to_vec(), stat, summary });
-                Ok(true)
+                self.add_object(Object { key, stat, summary });
+                Ok(None)
             }
-            Ok(None) => Ok(false),
-            Err(errno) => self.skip(errno).map(|()| false),
+            Ok(None) => Ok(Some(key)),
+            Err(errno) => self.skip(errno).map(|()| Some(key)),
         }
     }
 
     /// Adds `dir/`, when a record on the directory or a body inside says that it is an object.
     /// A PUT may have changed one for the other since the snapshot was taken, so the one that was not seen is looked for last.
-    fn explicit_object(&mut self, key: &[u8], directory: &OwnedFd, has_body: bool) -> Result<()> {
-        if has_body && self.object(key, directory, BODY_OF_DIRECTORY)? {
-            return Ok(());
-        }
+    fn explicit_object(&mut self, key: Vec<u8>, directory: &OwnedFd, has_body: bool) -> Result<()> {
+        let absent = if has_body { self.object(key, directory, BODY_OF_DIRECTORY)? } else { Some(key) };
+        let Some(key) = absent else { return Ok(()) };
         let mut record = [0; RECORD_SIZE_MAX];
         let summary = decode(xattr::read(directory, SUMMARY_NAME, &mut record), &record)?;
         if summary.is_some() {
-            self.add_object(Object { key: key.to_vec(), stat: stat::of(directory)?, summary });
+            self.add_object(Object { key, stat: stat::of(directory)?, summary });
         } else if !has_body {
             self.object(key, directory, BODY_OF_DIRECTORY)?;
         }
