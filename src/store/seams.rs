@@ -31,9 +31,6 @@ static MUTANT: LazyLock<Mutant> = LazyLock::new(|| match std::env::var("SLUICE_T
     _ => Mutant::Whole,
 });
 
-/// Between the first file of a batch and those that follow.
-const MEMBER_PAUSE: Duration = Duration::from_millis(8);
-
 /// The first file that was published since the last batch was closed.
 static MEMBER: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
@@ -51,13 +48,9 @@ pub fn spill_duration() -> Option<Duration> {
 pub fn note_published(file: &OwnedFd) {
     if mutant() == Mutant::Member {
         let mut member = MEMBER.lock().unwrap_or_else(PoisonError::into_inner);
-        if member.is_some() {
-            return;
+        if member.is_none() {
+            *member = file.try_clone().ok();
         }
-        *member = file.try_clone().ok();
-        drop(member);
-        // A foreign commit falls in between now and then: the first file is then durable, and its sync does nothing for the others.
-        std::thread::sleep(MEMBER_PAUSE);
     }
 }
 
