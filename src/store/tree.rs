@@ -1,6 +1,7 @@
 //! Directories on the way to an object: made when a PUT needs them and marked as ours, removed when a DELETE leaves them
 //! empty and they are ours, and a file turned into a directory when `a/b` comes to stand beside `a`.
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -222,7 +223,8 @@ pub(super) fn prune_below(volume: &Volume, bucket: &str, directory: &OwnedFd, pa
     if path.iter().filter(|byte| **byte == b'/').count() >= KEY_SIZE_MAX {
         return;
     }
-    for name in directories_in(directory) {
+    // What cannot be read stays.
+    for name in directories_in(directory).unwrap_or_default() {
         let path_below = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
         let Ok(below) = sys::path::open_dir(directory, &name, Symlinks::Deny) else { continue };
         if !is_prunable(&below) {
@@ -237,15 +239,22 @@ pub(super) fn prune_below(volume: &Volume, bucket: &str, directory: &OwnedFd, pa
     }
 }
 
-fn directories_in(directory: &OwnedFd) -> Vec<Vec<u8>> {
-    let (mut names, mut buffer) = (Vec::new(), sys::dir::buffer(32 * 1024));
-    let _ = sys::dir::read(directory, &mut buffer, |entry| {
-        if entry.kind_in(directory).is_ok_and(|kind| kind == FileKind::Directory) {
-            names.push(entry.name.to_vec());
+/// The directories in a directory, all of them or an error.
+pub(super) fn directories_in(directory: &OwnedFd) -> sys::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    let mut buffer = sys::dir::buffer(64 * 1024);
+    let listed = sys::dir::read(directory, &mut buffer, |entry| {
+        match entry.kind_in(directory) {
+            Ok(FileKind::Directory) => names.push(entry.name.to_vec()),
+            Err(errno) if !sys::errno::is_gone(errno) => return ControlFlow::Break(errno),
+            Ok(_) | Err(_) => {}
         }
-        std::ops::ControlFlow::<()>::Continue(())
+        ControlFlow::Continue(())
     });
-    names
+    match listed? {
+        ControlFlow::Continue(()) => Ok(names),
+        ControlFlow::Break(errno) => Err(errno),
+    }
 }
 
 fn is_prunable(directory: &OwnedFd) -> bool {

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -19,6 +20,7 @@ import pytest
 from conftest import BUCKET, need
 from harness import sigv4
 from harness.server import Server, eventually
+from harness.wire import ConnectionGone
 
 MIB = 1024 * 1024
 ONE_CORE = ["--cores", str(min(os.sched_getaffinity(0)))]
@@ -123,6 +125,32 @@ def test_dripping_downloads_keep_no_block_from_others(data):
             [connection.reset() for connection in slow]
 
     in_a_network_of_small_buffers(work)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_download_that_stalled_goes_on_where_it_was(data, certificates, scheme):
+    """From any byte on; and where the file was cut meanwhile, it ends before its length, so that nobody takes it for whole."""
+    with Server(data, certificates=certificates, args=["--read-mode", "direct", "--buffer-memory", "4MiB", *ONE_CORE]) as server:
+        client = server.client(certificates.context() if scheme == "https" else None)
+        client.create_bucket(BUCKET)
+        source = os.urandom(24 * MIB + 4321)
+        assert client.put(BUCKET, "source", source).status == 200
+        assert client.put(BUCKET, "cut", source).status == 200
+        for first, last in ((0, len(source) - 1), (1, len(source) - 1), (1_234_567, len(source) - 2), (4095, 20 * MIB)):
+            request = client.signed("GET", f"/{BUCKET}/source", headers={"Range": f"bytes={first}-{last}"})
+            with client.connect(receive_buffer=4096) as connection:
+                connection.send(request.encode())
+                time.sleep(1.2)
+                answer = connection.response()
+            assert (answer.status, len(answer.body)) == (206, last + 1 - first)
+            assert answer.body == source[first : last + 1]
+        with client.connect(receive_buffer=4096) as connection:
+            connection.send(client.signed("GET", f"/{BUCKET}/cut").encode())
+            time.sleep(1.2)
+            os.truncate(data / BUCKET / "cut", 20 * MIB)
+            with pytest.raises((ConnectionGone, ssl.SSLError)):
+                connection.response()
+        assert client.get(BUCKET, "source").body == source
 
 
 def test_a_client_that_takes_a_little_is_not_one_that_takes_nothing(data):

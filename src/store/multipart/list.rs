@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::manifest::{self, Manifest};
-use super::{UploadName, directories_in, table};
+use super::{UploadName, table};
 use crate::digest::Algorithm;
 use crate::digest::checksum::{Kind, Value};
+use crate::store::tree::directories_in;
 use crate::store::volume::Volume;
 use crate::store::{Result, StoreError, bucket};
 use crate::sys::path::Symlinks;

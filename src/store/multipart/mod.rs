@@ -33,18 +33,18 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use super::barrier::Ticket;
 use super::record::Record;
+use super::tree::directories_in;
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, sweep};
 use crate::base::hex;
 use crate::digest::Algorithm;
 use crate::digest::checksum::Kind;
 use crate::sys::path::Symlinks;
-use crate::sys::{self, Errno, FileKind};
+use crate::sys::{self, Errno};
 use manifest::{MANIFEST_NAME, Manifest};
 
 pub use complete::{ChosenPart, Completion, complete};
@@ -253,24 +253,6 @@ fn discard(volume: &Volume, temporary: &[u8]) {
         sweep::remove_all(&directory);
     }
     let _ = sys::path::rmdir(&volume.staging, temporary);
-}
-
-/// Its directories, all of them or an error.
-fn directories_in(directory: &OwnedFd) -> sys::errno::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    let mut buffer = sys::dir::buffer(64 * 1024);
-    let listed = sys::dir::read(directory, &mut buffer, |entry| {
-        match entry.kind_in(directory) {
-            Ok(FileKind::Directory) => names.push(entry.name.to_vec()),
-            Err(errno) if !sys::errno::is_gone(errno) => return ControlFlow::Break(errno),
-            Ok(_) | Err(_) => {}
-        }
-        ControlFlow::Continue(())
-    });
-    match listed? {
-        ControlFlow::Continue(()) => Ok(names),
-        ControlFlow::Break(errno) => Err(errno),
-    }
 }
 
 /// Before a file's bytes are relied on: no dirty page left, or synced where no shared barrier does it.
