@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BUCKET, need
+from harness import loopfs
 from harness.server import Server, eventually
 from harness.wire import complete_document
 
@@ -207,3 +209,26 @@ def test_uploads_are_all_listed_or_the_listing_fails(data):
                     failures += 1
             assert failures, "the limit was never felt"
             assert listed().status == 200
+
+
+def test_a_complete_that_leaves_a_part_out_on_a_full_disk(scratch):
+    """There is no room to put the part aside: a clear answer, and all that was acknowledged is still there."""
+    need(loopfs.missing())
+    with loopfs.LoopFilesystem(Path(tempfile.mkdtemp(dir=scratch)), "ext4", 96 * MIB) as filesystem, Server(filesystem.mount) as server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        upload = client.request("POST", f"/{BUCKET}/key", query=[("uploads", "")]).field("UploadId")
+        parts = [os.urandom(5 * MIB) for _ in range(3)]
+        etags = [(number, client.put_part(BUCKET, "key", upload, number, part).etag) for number, part in enumerate(parts, 1)]
+        filler = Path(filesystem.mount) / "filler"
+        with pytest.raises(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(MIB))
+                os.fsync(file.fileno())
+        refused = client.complete(BUCKET, "key", upload, etags[:2])
+        assert (refused.status, refused.code) == (507, "InsufficientStorage")
+        assert client.get(BUCKET, "key").status == 404
+        filler.unlink()
+        assert client.complete(BUCKET, "key", upload, etags).status == 200
+        assert client.get(BUCKET, "key").body == b"".join(parts)
+        assert eventually(lambda: server.leftovers() == [])
