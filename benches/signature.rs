@@ -45,9 +45,10 @@ const STREAMING: &Fields = &[
 
 fn signature(criterion: &mut Criterion) {
     let secret = Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned());
-    let root = RootCredentials::new("AKIAIOSFODNN7EXAMPLE".to_owned(), secret);
+    let account = std::sync::Arc::new(sluice::auth::first_account("AKIAIOSFODNN7EXAMPLE"));
+    let root = RootCredentials::new("AKIAIOSFODNN7EXAMPLE".to_owned(), secret, account);
     let now = Timestamp::parse_amz_date("20130524T000000Z").expect("a date");
-    let scope = Scope { region: "us-east-1", now, accepts_version_2: false };
+    let scope = Scope { region: Some("us-east-1"), service: sluice::auth::Service::S3, now, accepts_version_2: false };
     let header = SignedRequest { method: "GET", path: b"/test.txt", query: b"", host: HOST, host_bucket: None, headers: GET };
     let presigned = SignedRequest { query: PRESIGNED, headers: &GET[..2], ..header };
     let upload = SignedRequest {

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod sys;
 pub mod xml;
 // floor 2
+pub mod documents;
 pub mod io;
 pub mod net;
 // floor 3

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-/// Bytes of request line and headers. AWS allows 8 KiB of headers; long pre-signed URLs with session tokens need more.
-pub const HEAD_SIZE_MAX: usize = 32 * 1024;
+/// Bytes of request line and headers. AWS allows 8 KiB of headers; long pre-signed URLs with session tokens need more, and metadata in
+/// as many headers as it can make, each of them named among the signed ones, the most.
+pub const HEAD_SIZE_MAX: usize = 40 * 1024;
 /// Bytes of the request target: a 1,024-byte key with every byte percent-encoded, and a pre-signed query with a token.
 pub const TARGET_SIZE_MAX: usize = 16 * 1024;
-/// Header fields of one request.
-pub const HEADER_COUNT_MAX: usize = 96;
-/// Query parameters of one request.
-pub const QUERY_COUNT_MAX: usize = 64;
+/// Header fields of one request: 2 KiB of metadata under names of one and two bytes are 1,049, and others come with them.
+pub const HEADER_COUNT_MAX: usize = 1200;
+/// Query parameters of one request: a pre-signed URL may have its metadata there.
+pub const QUERY_COUNT_MAX: usize = 1200;
 
 /// Bytes of a key, as S3: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>.
 pub const KEY_SIZE_MAX: usize = 1024;
@@ -18,6 +19,8 @@ pub const KEY_SIZE_MAX: usize = 1024;
 pub const NAME_SIZE_MAX: usize = 255;
 /// Bytes of user metadata, names and values, as S3.
 pub const USER_METADATA_SIZE_MAX: usize = 2 * 1024;
+/// Bytes of an object's other headers, names and values, as S3.
+pub const SYSTEM_METADATA_SIZE_MAX: usize = 2 * 1024;
 
 /// Bytes of the record beside an object's inode: what ext4 keeps inside an inode of 256 bytes.
 pub const RECORD_SIZE_MAX: usize = 64;
@@ -37,13 +40,19 @@ pub const PART_SIZE_MIN: u64 = 5 * 1024 * 1024;
 pub const PART_NUMBER_MAX: u32 = 10_000;
 
 /// Slot files of one multipart upload: how often the size of its parts may turn out to be larger than thought.
-pub const RHYTHMS_MAX: usize = 4;
+pub const SLOT_SIZES_MAX: usize = 4;
 /// Bytes of a slot file: ext4 with blocks of 4 KiB ends at 16 TiB.
 pub const SLOT_FILE_SIZE_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
 /// Gaps between the parts of one object that are taken out of its file; with more of them, all is copied.
 pub const GAPS_MAX: usize = 64;
-/// Multipart uploads whose tables stay in memory between requests, beside those in use: at most 1.5 MiB each.
+/// Multipart uploads whose tables stay in memory between requests, beside those in use.
 pub const UPLOADS_CACHED_MAX: usize = 64;
+/// Parts in all of these tables.
+pub const UPLOADS_CACHED_PARTS_MAX: usize = 115_000;
+/// Bytes that a part takes in such a table.
+pub const CACHED_PART_SIZE: usize = 272;
+/// Bytes of what is remembered of all buckets' uploads to list them; a bucket with more is read whole for each page.
+pub const UPLOADS_INDEX_SIZE_MAX: usize = 16 * 1024 * 1024;
 /// How long a Complete waits for slots that are still being written; then it assembles a file that they cannot reach.
 pub const FENCE_DURATION: Duration = Duration::from_secs(5);
 /// How long a repeated Complete waits between two looks whether the first is done: twice as long each time, from the first of these
@@ -56,10 +65,23 @@ pub const COPY_STEP_SIZE: usize = 8 * 1024 * 1024;
 /// Bytes of the buffer through which a copy goes that has to be digested.
 pub const COPY_BUFFER_SIZE: usize = 1024 * 1024;
 
+/// Between two looks whether the served directory is still there.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
+/// A look that takes longer hangs in the filesystem: no new work should come. A network filesystem that fails over takes some seconds.
+pub const PRESENCE_AGE_MAX: Duration = Duration::from_secs(20);
+
+/// Directories of which is remembered where names are staged for them, because it cannot be in `.sluice`.
+pub const HOMES_KNOWN_MAX: usize = 16 * 1024;
+
+/// How long a request waits until it asks again for what another one is reading, a large directory or the log of an upload: twice as
+/// long each time, from the first of these to the second.
+pub const BEING_READ_POLL_MIN: Duration = Duration::from_millis(5);
+/// See `BEING_READ_POLL_MIN`.
+pub const BEING_READ_POLL_MAX: Duration = Duration::from_millis(100);
 /// Keys or entries of one listing page.
 pub const LIST_PAGE_MAX: usize = 1000;
-/// Bytes of all directory snapshots that listings share. Default; every core together.
-pub const LISTING_CACHE_SIZE_DEFAULT: usize = 256 * 1024 * 1024;
+/// Of the memory of requests, the part that snapshots of directories may have while nobody else wants it.
+pub const SNAPSHOTS_SHARE: usize = 2;
 /// Names in one directory snapshot, and bytes of it. A larger directory is scanned for each page.
 pub const SNAPSHOT_NAMES_MAX: usize = 4 * 1024 * 1024;
 pub const SNAPSHOT_SIZE_MAX: usize = 128 * 1024 * 1024;
@@ -103,9 +125,20 @@ pub const SPILL_WALK_PENDING_SIZE_MAX: usize = 64 * 1024 * 1024;
 pub const SPILL_SWEEP_STEP: Duration = Duration::from_millis(2);
 /// How many times longer it rests than it works.
 pub const SPILL_SWEEP_REST: u32 = 9;
-/// How old a change must be before timestamps prove that there was no other since: more than the kernel's tick, which is the
-/// grain of ctime before Linux 6.13.
+/// How old a change must be, at least, before times prove that there was no other since, where they do not tell every two apart: more
+/// than a kernel tick. What a filesystem needs is found out at start (`store/grain.rs`).
 pub const TIMESTAMP_GRAIN_NS: i64 = 20_000_000;
+/// How old where nothing could be found out: FAT keeps every second second.
+pub const GRAIN_ASSUMED_NS: i64 = 2_000_000_000;
+/// How old at least where a foreign clock gives the times.
+pub const GRAIN_REMOTE_NS: i64 = 1_000_000_000;
+/// How long a change is waited for that gives another time, at start.
+pub const GRAIN_LOOK_DURATION: Duration = Duration::from_millis(60);
+/// How long after a file's last change somebody is looked for who has it open for writing: longer than a write(2) takes, and than the
+/// kernel leaves a page dirty into which memory is mapped (`vm.dirty_expire_centisecs`, 30 s).
+pub const WRITER_AGE_NS: i64 = 60_000_000_000;
+/// How often a directory is read again that changed while it was read, until its names are known.
+pub const READ_ATTEMPTS_MAX: usize = 4;
 /// Keys of one DeleteObjects request.
 pub const DELETE_KEYS_MAX: usize = 1000;
 /// Bytes of a request's XML document, except CompleteMultipartUpload's.
@@ -132,6 +165,41 @@ pub const ARENA_LOOK_INTERVAL: Duration = Duration::from_secs(10);
 pub const ARENA_RELEASES_MAX: usize = 16;
 /// Default of `--buffer-memory`: all blocks of all cores.
 pub const BUFFER_MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
+/// Default of `--request-memory`: what all requests and caches hold beside blocks.
+pub const REQUEST_MEMORY_DEFAULT: u64 = 256 * 1024 * 1024;
+/// The least: what is fixed, and some of the largest requests.
+pub const REQUEST_MEMORY_MIN: u64 = 96 * 1024 * 1024;
+/// What of it is there for caches that do not lease what they hold: tables and index of uploads, and names that changed in watched
+/// directories.
+pub const REQUEST_MEMORY_FIXED: usize =
+    UPLOADS_CACHED_PARTS_MAX * CACHED_PART_SIZE + UPLOADS_INDEX_SIZE_MAX + LISTING_CHANGES_SIZE_MAX;
+/// Bytes of a lease that is a small one: an object of `SMALL_OBJECT_SIZE_MAX`, also while it is copied behind its head. They wait by
+/// themselves.
+pub const SMALL_LEASE_SIZE_MAX: usize = 2 * SMALL_OBJECT_SIZE_MAX + 4096;
+/// The part of the memory of requests that only those get: documents that stall must not hold up small objects.
+pub const SMALL_LEASES_SHARE: usize = 8;
+/// What a core keeps of it for its next requests, at most.
+pub const REQUEST_SHARE_SIZE_MAX: usize = 256 * 1024;
+/// The part of it that those may have together, by its inverse, whom nobody knows by a signature that held.
+pub const STRANGERS_SHARE: usize = 2;
+/// How long a connection that nobody knows waits for room for its head: it may hold some meanwhile, for which others like it wait.
+pub const STRANGER_ROOM_WAIT: Duration = Duration::from_secs(2);
+/// How long a request waits for room in it; then it is refused (SlowDown), and its client comes again.
+pub const ROOM_WAIT: Duration = Duration::from_secs(10);
+/// How often it is looked meanwhile whether other cores gave something back.
+pub const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Bytes that a request may hold without a lease: most heads, and answers of a few lines.
+pub const UNLEASED_SIZE_MAX: usize = 4 * 1024;
+/// Bytes of an answer's body up to which it is copied behind its head, to leave in one call.
+pub const SMALL_ANSWER_SIZE_MAX: usize = 128 * 1024;
+/// Times the size of a document that its parsed form takes besides.
+pub const DOCUMENT_PARSED_FACTOR: usize = 2;
+/// Times the size of a large head that what is made of it takes: fields, parameters, what is signed.
+pub const HEAD_PARSED_FACTOR: usize = 4;
+/// Bytes of a page's entry before anybody knows its key: percent-encoded, and what stands beside it. More is asked for when it is known.
+pub const LISTED_KEY_SIZE_MAX: usize = 3 * KEY_SIZE_MAX + 512;
+/// Bytes of a page's entry that has no key.
+pub const LISTED_SIZE_MAX: usize = 512;
 /// Blocks that one transfer holds at most: one being received, the others being written (or the same for a download).
 pub const BLOCKS_PER_TRANSFER_MAX: usize = 4;
 /// Blocks that a download reads ahead while more than half of its core's are free: what a disk of some milliseconds needs in
@@ -166,17 +234,38 @@ pub const METRICS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const METRICS_PAGE_SIZE_MAX: usize = 128 * 1024 * 1024;
 /// How long `sluice top` waits for one.
 pub const METRICS_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Parts of the table of keys that somebody is about to change, each with a lock of its own.
+pub const KEY_TURN_SHARDS: usize = 64;
 /// Locks that all keys of a volume share by hash.
 pub const KEY_LOCKS: usize = 4096;
-/// Helper threads of one core for work that may take minutes: copies, and completions that copy.
-pub const SLOW_HELPERS_PER_CORE: usize = 4;
-/// Helper threads of one core.
-pub const HELPERS_PER_CORE: usize = 8;
+/// Helper threads of one core that open objects and read what is in no cache: so many reads a disk gets of it at a time.
+pub const READ_HELPERS: usize = 8;
+/// Those that make, publish or remove one thing whose bytes are there.
+pub const COMMIT_HELPERS: usize = 8;
+/// Those that put an object together of bytes that lie in files, of which little has to be moved (`ASSEMBLE_SIZE_MAX`).
+pub const ASSEMBLE_HELPERS: usize = 4;
+/// Bytes that are moved for one object or part by those; more is a copy.
+pub const ASSEMBLE_SIZE_MAX: u64 = 8 * 1024 * 1024;
+/// Those that move the bytes of an object or a part from file to file, which may take minutes each.
+pub const COPY_HELPERS: usize = 4;
+/// Those that read directories. A page is mostly work of the CPU, of which a core has one; a second goes on while one waits for
+/// the disk, or for a directory that does not answer.
+pub const LIST_HELPERS: usize = 2;
+/// How far those step back for everything else on their CPU: as nice(2). A small upload or download then takes the CPU from a
+/// listing when it comes; where nothing else wants it, listings have all of it.
+pub const LIST_HELPERS_NICENESS: i32 = 10;
+/// Those that remove much: a thousand objects, an upload with its parts, a bucket, the space of a large file.
+pub const REMOVE_HELPERS: usize = 2;
+/// How long after a helper thread could not be started the next is tried.
+pub const HELPER_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Helper threads of one core at most, all kinds together.
+pub const HELPERS_PER_CORE: usize =
+    READ_HELPERS + COMMIT_HELPERS + ASSEMBLE_HELPERS + COPY_HELPERS + LIST_HELPERS + REMOVE_HELPERS;
 
 /// Small uploads that one visit of a helper commits.
 pub const COMMIT_BATCH_MAX: usize = 32;
-/// Visits of helpers by small uploads under way at once, per core: others wait and come together. Of the helpers some stay free for
-/// everything else.
+/// Visits of helpers by small uploads under way at once, per core: others wait and come together. Most of the helpers for commits
+/// stay free for everything else.
 pub const COMMIT_VISITS_MAX: usize = 2;
 
 /// Bytes by which each waiting hash is advanced before the core takes a turn: 16 MD5s take about a third of a millisecond, with as
@@ -194,6 +283,10 @@ pub const SEND_DIRECT_SIZE: u64 = 30 * 1024 * 1024;
 
 /// Bytes of an upload from which its space is reserved before the body is received.
 pub const RESERVE_SIZE_MIN: u64 = 1024 * 1024;
+/// Bytes of an extended attribute's value at most (`XATTR_SIZE_MAX` of <linux/limits.h>).
+pub const ATTRIBUTE_SIZE_MAX: usize = 65_536;
+/// Bytes of nearly all: a POSIX ACL of 127 entries.
+pub const ATTRIBUTE_SIZE_USUAL: usize = 1024;
 /// How often a publication starts again because other writers changed the same names.
 pub const PUBLISH_ATTEMPTS_MAX: usize = 64;
 
@@ -204,6 +297,11 @@ pub const DRAIN_SIZE_MAX: u64 = 256 * 1024;
 
 /// How often a core looks whether it should drain.
 pub const DRAIN_POLL: Duration = Duration::from_millis(25);
+/// How long a start waits for the directory's lock and the ports all together: the kernel takes those of a process that was killed
+/// from it a moment later, when its last transfers and its rings have ended.
+pub const START_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it tries meanwhile.
+pub const START_POLL: Duration = Duration::from_millis(20);
 /// Connections that wait to be accepted; the kernel caps it by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
@@ -217,6 +315,8 @@ pub const SMALL_OBJECT_SIZE_MAX: usize = 128 * 1024;
 pub const RECENT_DURATION: Duration = Duration::from_secs(1);
 /// Objects that one core remembers. Each small one holds a descriptor.
 pub const RECENT_OBJECTS_MAX: usize = 2048;
+/// Bytes that what is kept of an object's parts may take; others are opened each time.
+pub const RECENT_PARTS_SIZE_MAX: usize = 8 * 1024;
 /// The same as a share of the connections of one core: the limit of open files leaves room for every fourth connection's file.
 pub const RECENT_SHARE: usize = 8;
 /// Bytes of all files that one core keeps open for that.
@@ -249,7 +349,9 @@ pub const CERTIFICATE_FILE_SIZE_MAX: u64 = 1024 * 1024;
 pub const PIPELINE_TURN_MAX: usize = 16;
 /// How often a core looks for connections whose deadline has passed.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-/// How long accepting pauses when descriptors or connections have run out.
+/// How often, while a helper works for a client, it is looked whether the client is still there.
+pub const CLIENT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long accepting pauses when descriptors have run out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a body may be waited for before its rate is judged.
 pub const RATE_GRACE: Duration = Duration::from_secs(30);
@@ -277,6 +379,12 @@ pub const DRAIN_TIMEOUT_DEFAULT_S: u64 = 30;
 pub const TIMEOUT_MAX_S: u64 = 30 * 24 * 3600;
 /// Connections of one core. An idle one costs at most 6 KiB: 96 MiB.
 pub const CONNECTIONS_PER_CORE_DEFAULT: usize = 16 * 1024;
+/// Connections of one core beyond those: while all are at requests, they ask for health, and all else is put off.
+pub const CONNECTIONS_BEYOND_MAX: usize = 16;
+/// How long one of them may take until its request is there.
+pub const CONNECTIONS_BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a newcomer to a full core is left alone while there is another way: a TLS handshake and a head over a long way.
+pub const STRANGER_GRACE: Duration = Duration::from_secs(1);
 /// The highest value for connections of one core.
 pub const CONNECTIONS_PER_CORE_MAX: usize = 1024 * 1024;
 /// Descriptors kept for everything that is no connection: directories, rings, objects being moved.
@@ -284,7 +392,11 @@ pub const DESCRIPTORS_RESERVED: usize = 512;
 /// A socket for each connection, and for every fourth the file that it moves just now; a core that runs out pauses accepting.
 pub const fn descriptors_for(cores: usize, connections: usize) -> u64 {
     let sockets = cores.saturating_mul(connections);
-    DESCRIPTORS_RESERVED.saturating_add(sockets).saturating_add(sockets / 4) as u64
+    descriptors_reserved(cores).saturating_add(sockets).saturating_add(sockets / 4) as u64
+}
+/// Those for everything but the connections that have a place.
+pub const fn descriptors_reserved(cores: usize) -> usize {
+    DESCRIPTORS_RESERVED.saturating_add(cores.saturating_mul(CONNECTIONS_BEYOND_MAX))
 }
 /// Addresses to listen on.
 pub const LISTEN_COUNT_MAX: usize = 64;
@@ -298,6 +410,8 @@ pub const CORES_PER_SPARE: usize = 16;
 pub const SYSTEM_FILE_SIZE_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of the configuration file.
 pub const CONFIG_FILE_SIZE_MAX: u64 = 1024 * 1024;
+/// Bytes of a document of what is configured.
+pub const DOCUMENT_SIZE_MAX: u64 = 1024 * 1024;
 /// Bytes of a file that holds one key.
 pub const KEY_FILE_SIZE_MAX: u64 = 4 * 1024;
 
@@ -358,11 +472,20 @@ const _: () = {
     assert!(BLOCKS_AHEAD_MAX >= BLOCKS_PER_TRANSFER_MAX);
     assert!(KEY_SIZE_MAX > NAME_SIZE_MAX);
     assert!(PART_SIZE_MIN.is_multiple_of(BLOCK_ALIGN as u64) && SLOT_FILE_SIZE_MAX > PUT_SIZE_MAX);
-    assert!(SNAPSHOT_SIZE_MAX <= LISTING_CACHE_SIZE_DEFAULT);
+    assert!(REQUEST_MEMORY_DEFAULT as usize - REQUEST_MEMORY_FIXED > SNAPSHOT_SIZE_MAX / 2);
+    // A document of each kind, and a page, with what is fixed.
+    assert!(REQUEST_MEMORY_MIN as usize >= REQUEST_MEMORY_FIXED + 2 * (1 + DOCUMENT_PARSED_FACTOR) * XML_COMPLETE_SIZE_MAX);
     assert!(SNAPSHOT_SIZE_MAX < u32::MAX as usize);
     assert!(SCAN_NAMES_MAX > LIST_PAGE_MAX);
     assert!(CORES_PER_SPARE > CORES_UNSPARED_MAX);
-    assert!(COMMIT_VISITS_MAX < HELPERS_PER_CORE);
+    assert!(COMMIT_VISITS_MAX <= COMMIT_HELPERS / 2);
+    // Each kind of work has a thread, and none as many as the others together.
+    assert!(READ_HELPERS > 0 && COMMIT_HELPERS > 0 && ASSEMBLE_HELPERS > 0 && COPY_HELPERS > 0);
+    assert!(LIST_HELPERS > 0 && REMOVE_HELPERS > 0 && LIST_HELPERS_NICENESS < 20);
+    assert!(READ_HELPERS <= HELPERS_PER_CORE / 2 && COMMIT_HELPERS <= HELPERS_PER_CORE / 2);
+    // What takes long has fewer threads than what is short.
+    assert!(COPY_HELPERS + LIST_HELPERS + REMOVE_HELPERS <= READ_HELPERS + COMMIT_HELPERS + ASSEMBLE_HELPERS);
+    assert!(HELPERS_PER_CORE <= 32 && ASSEMBLE_SIZE_MAX >= COPY_STEP_SIZE as u64);
     assert!(SPILL_WALK_OPEN_MAX < DESCRIPTORS_RESERVED / 4 && SPILL_WALK_OPEN_MAX > 1);
     assert!(SPILL_SEEN_BITS.is_power_of_two() && SPILL_SEEN_BITS.is_multiple_of(64));
     assert!(SPILL_WALKS >= 2 && SPILL_WALK_INTERVAL.as_secs() > SPILL_GRACE.as_secs());

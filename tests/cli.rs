@@ -115,6 +115,7 @@ fn help_mentions_every_option_and_the_keys() {
         "read-mode",
         "region",
         "buffer-memory",
+        "request-memory",
         "drain-timeout",
         "log-level",
         "log-requests",

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/circles.rs"]
+mod circles;
+
 /// A room and its floor; a room imports only from lower floors (`src/ARCHITECTURE.md`). `a::b` is a room of its own inside the
 /// folder `a`, whose `mod.rs` is no more than the hall between such rooms: it imports nothing, and nobody imports it.
 const FLOORS: &[(&str, u8)] = &[
@@ -22,11 +25,15 @@ const FLOORS: &[(&str, u8)] = &[
     ("policy", 1),
     ("sys", 1),
     ("xml", 1),
+    ("documents", 2),
     ("io", 2),
     ("net", 2),
+    ("s3::ask", 2),
     ("flow", 3),
     ("store", 3),
-    ("s3", 4),
+    ("s3::plan", 4),
+    ("s3::service", 4),
+    ("s3::verbs", 4),
     ("bench", 5),
     ("metrics::export", 5),
     ("top", 5),
@@ -42,6 +49,9 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("config", "base"),
     ("net", "io"),
     ("flow", "store"),
+    ("s3::verbs", "s3::plan"),
+    ("s3::service", "s3::plan"),
+    ("s3::service", "s3::verbs"),
     ("body", "http"),
     ("mem", "metrics::record"),
     ("cli", "server"),
@@ -53,12 +63,46 @@ const UNSAFE_ALLOWED: &[&str] =
     &["src/mem/", "src/sys/", "src/digest/lanes", "src/digest/sha256_lanes.rs", "src/io/lease.rs", "perf/raw/main.rs"];
 
 /// Rooms that read a client's or a server's bytes: nothing there may panic, so no `unwrap` and no `expect` outside tests.
-const PANIC_FREE: &[&str] = &["http", "body", "auth", "xml", "policy", "s3", "bench"];
+const PANIC_FREE: &[&str] =
+    &["http", "body", "auth", "xml", "policy", "s3::ask", "s3::plan", "s3::verbs", "s3::service", "bench"];
 
-/// Lines in those rooms that may: file, a part of the line, why it cannot fail.
+/// Files that decode what any POSIX user can write: the same.
+const PANIC_FREE_FILES: &[&str] = &[
+    "src/store/key.rs",
+    "src/store/record.rs",
+    "src/store/naming.rs",
+    "src/store/staging.rs",
+    "src/store/multipart/id.rs",
+    "src/store/multipart/log.rs",
+    "src/store/multipart/manifest.rs",
+    "src/store/multipart/gaps.rs",
+];
+
+/// Rooms that only compute: what they need of the outside is an argument. No clock, no file, no socket, no thread.
+const PURE: &[&str] = &["limits", "base", "auth", "body", "digest", "http", "policy", "xml", "s3::ask"];
+
+/// What a pure room does not name.
+const OUTSIDE: &[&str] = &[
+    "Timestamp::now",
+    "Instant::now",
+    "SystemTime",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "rustix",
+    "libc::",
+];
+
+/// Lines in those rooms that may: file, a part of the line, why.
+const PURE_ALLOWED: &[(&str, &str, &str)] = &[("src/base/time.rs", "SystemTime", "the clock that others are handed the time of")];
+
+/// Lines in the panic-free rooms that may: file, a part of the line, why it cannot fail.
 const PANIC_ALLOWED: &[(&str, &str, &str)] = &[
     ("src/auth/keys.rs", "H::new_from_slice(key)", "RFC 2104 section 3: a key of any length"),
-    ("src/s3/seams.rs", "panic!(\"asked for, in ", "a seam for tests, in no release"),
+    ("src/s3/service/seams.rs", "panic!(\"asked for, in ", "a seam for tests, in no release"),
 ];
 
 /// Lines of a source file, tests included.
@@ -86,6 +130,9 @@ fn the_house_rules_hold() {
             check_file(&file, &mut complaints);
         }
     }
+    circles::check(root, &test_files, &mut complaints);
+    check_walks(root, &mut complaints);
+    check_quantiles(root, &test_files, &mut complaints);
     check_machine_paths(root, &mut complaints);
     let mut report = String::new();
     for complaint in &complaints {
@@ -164,6 +211,19 @@ fn check_file(file: &File, complaints: &mut Vec<String>) {
     check_panics(file, complaints);
     check_header(file, complaints);
     check_tests_assert(file, complaints);
+    check_pure(file, complaints);
+}
+
+fn check_pure(file: &File, complaints: &mut Vec<String>) {
+    if !file.room().is_some_and(|room| PURE.contains(&room.as_str())) {
+        return;
+    }
+    for (i, line) in file.code_lines().take(file.tests_from) {
+        let allowed = PURE_ALLOWED.iter().any(|(name, part, _)| *name == file.name && line.contains(part));
+        if let Some(outside) = OUTSIDE.iter().find(|outside| !allowed && has_word(line, outside)) {
+            complaints.push(format!("{}:{}: a pure room names `{outside}`", file.name, i + 1));
+        }
+    }
 }
 
 fn check_floors(file: &File, complaints: &mut Vec<String>) {
@@ -375,7 +435,7 @@ fn check_unfinished(file: &File, complaints: &mut Vec<String>) {
 }
 
 fn check_panics(file: &File, complaints: &mut Vec<String>) {
-    if !file.room().is_some_and(|room| PANIC_FREE.contains(&room.as_str())) {
+    if !PANIC_FREE_FILES.contains(&file.name) && !file.room().is_some_and(|room| PANIC_FREE.contains(&room.as_str())) {
         return;
     }
     for (i, line) in file.code_lines().take(file.tests_from) {
@@ -407,6 +467,49 @@ fn check_tests_assert(file: &File, complaints: &mut Vec<String>) {
         let asserts = ["assert", "check", "panic!", "expect"].iter().any(|word| function.body.contains(word));
         if is_test && !panics && !asserts {
             complaints.push(format!("{}:{}: the test `{}` asserts nothing", file.name, function.first + 1, function.name));
+        }
+    }
+}
+
+/// The functions that the map's walks name are where they are said to be: `` `file.rs`: `one`, `other` ``.
+fn check_walks(root: &Path, complaints: &mut Vec<String>) {
+    let map = std::fs::read_to_string(root.join("src/ARCHITECTURE.md")).expect("the map");
+    let walks = map.split_once("## The walks").and_then(|(_, rest)| rest.split_once("\n## ")).map_or("", |(walks, _)| walks);
+    let (mut code, mut file, mut count) = (String::new(), "", 0);
+    for name in walks.split('`').skip(1).step_by(2) {
+        if name.ends_with(".rs") {
+            file = name;
+            code = std::fs::read_to_string(root.join("src").join(name)).unwrap_or_default();
+        } else if name.chars().all(is_word) && !name.is_empty() {
+            count += 1;
+            if !functions(&blank(&code)).iter().any(|function| function.name == name) {
+                complaints.push(format!("src/ARCHITECTURE.md: there is no function `{name}` in src/{file}"));
+            }
+        }
+    }
+    if count < 40 {
+        complaints.push(format!("src/ARCHITECTURE.md: the walks name {count} functions"));
+    }
+}
+
+/// Nine of ten functions are read at a glance, nine of ten files in a sitting.
+fn check_quantiles(root: &Path, test_files: &BTreeSet<String>, complaints: &mut Vec<String>) {
+    let (mut files, mut found) = (Vec::new(), Vec::new());
+    for path in files_below(&root.join("src"), "rs") {
+        let name = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let file = File::new(&name, &text);
+        if file.tests_from > 0 && !test_files.contains(&name) {
+            files.push(file.lines.len());
+            let own = functions(&file.code).into_iter().filter(|function| function.first < file.tests_from);
+            found.extend(own.map(|function| function.last - function.first + 1));
+        }
+    }
+    for (what, mut sizes, most) in [("functions", found, 25), ("files", files, 400)] {
+        sizes.sort_unstable();
+        let size = sizes[sizes.len() * 9 / 10];
+        if size >= most {
+            complaints.push(format!("nine of ten {what} have up to {size} lines, less than {most} are wanted"));
         }
     }
 }
@@ -569,8 +672,8 @@ mod fixtures {
         assert_eq!(complaints_of("src/metrics/attic.rs", "fn f() {}\n").len(), 1);
         assert_eq!(complaints_of(record, "use crate::limits;\n"), [""; 0]);
         assert_eq!(complaints_of(record, "use crate::s3::Core;\n").len(), 1);
-        assert_eq!(complaints_of(export, "//! How?\nuse crate::{metrics::record, s3};\n"), [""; 0]);
-        assert_eq!(complaints_of(export, "use crate::s3;\n").len(), 1, "without a header");
+        assert_eq!(complaints_of(export, "//! How?\nuse crate::{metrics::record, store};\n"), [""; 0]);
+        assert_eq!(complaints_of(export, "use crate::store;\n").len(), 1, "without a header");
         assert_eq!(complaints_of(hall, "//! How?\npub mod record;\n"), [""; 0]);
         assert_eq!(complaints_of(hall, "//! How?\nuse crate::limits;\n").len(), 1);
         assert_eq!(complaints_of(hall, "//! How?\nuse crate::metrics::record;\n").len(), 1);
@@ -588,11 +691,19 @@ mod fixtures {
     }
 
     #[test]
+    fn pure_rooms_name_nothing_outside() {
+        assert_eq!(complaints_of("src/auth/a.rs", "fn f() { Timestamp::now() }\n").len(), 1);
+        assert_eq!(complaints_of("src/auth/a.rs", "// Timestamp::now\nfn f(now: Timestamp) {}\n"), [""; 0]);
+        assert_eq!(complaints_of("src/s3/ask/a.rs", "use std::fs;\n").len(), 1);
+        assert_eq!(complaints_of("src/net/a.rs", "fn f() { Instant::now() }\n"), [""; 0]);
+    }
+
+    #[test]
     fn sizes_are_counted() {
         let body = "    x();\n".repeat(FUNCTION_LINES_MAX);
-        assert_eq!(complaints_of("src/s3/a.rs", &format!("fn f(a: [u8; 4]) {{\n{body}}}\n")).len(), 1);
-        assert_eq!(complaints_of("src/s3/a.rs", &format!("trait T {{\n    fn f();\n{body}}}\n")), [""; 0]);
-        assert_eq!(complaints_of("src/s3/a.rs", &"\n".repeat(FILE_LINES_MAX + 1)).len(), 1);
+        assert_eq!(complaints_of("src/net/a.rs", &format!("fn f(a: [u8; 4]) {{\n{body}}}\n")).len(), 1);
+        assert_eq!(complaints_of("src/net/a.rs", &format!("trait T {{\n    fn f();\n{body}}}\n")), [""; 0]);
+        assert_eq!(complaints_of("src/net/a.rs", &"\n".repeat(FILE_LINES_MAX + 1)).len(), 1);
     }
 
     #[test]

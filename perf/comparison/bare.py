@@ -10,6 +10,7 @@ from pathlib import Path
 from comparison.contenders import ON_SERVER_CORE, Contender, Missing, command_path
 from comparison.loads import Figures, checked
 from comparison.trees import MIB, Stage, cool
+from harness import cargo
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +61,7 @@ def objects(stage: Stage, tree: str) -> list[Path]:
 
 def program() -> Path:
     """Built beside our own binary when it is not there or older than its source: some minutes, so ask before you measure."""
-    built, source = ROOT / "target/release/examples/raw", ROOT / "perf/raw/main.rs"
+    built, source = cargo.release_build("examples/raw"), ROOT / "perf/raw/main.rs"
     if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
         print("cargo build --release --example raw", flush=True)
         command = [command_path("cargo"), "build", "--locked", "--release", "--quiet", "--example", "raw"]

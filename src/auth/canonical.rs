@@ -4,6 +4,7 @@
 //! It is built as a text in a buffer that is reused, not fed piece by piece into the hash: one long update is as fast as
 //! thirty short ones, and after a mismatch the text is there to be shown.
 
+use super::fields::Fields;
 use super::query::{BadEscape, Query, decode_into};
 use super::{Headers, SignedRequest};
 use crate::base::percent;
@@ -15,12 +16,20 @@ pub(super) enum Coverage {
     HeaderMissing,
 }
 
-/// Appends the canonical request to `out`. `scratch` is overwritten; `query` must be sorted.
+/// What was made of a request so far.
+#[derive(Clone, Copy)]
+pub(super) struct Parsed<'a> {
+    /// Sorted.
+    pub(super) query: &'a Query,
+    pub(super) fields: &'a Fields,
+}
+
+/// Appends the canonical request to `out`. `scratch` is overwritten.
 pub(super) fn write_request<H: Headers + ?Sized>(
     out: &mut Vec<u8>,
     scratch: &mut Vec<u8>,
     request: &SignedRequest<H>,
-    query: &Query,
+    parsed: Parsed<'_>,
     signed_headers: &str,
     payload: &[u8],
 ) -> Result<Coverage, BadEscape> {
@@ -28,11 +37,11 @@ pub(super) fn write_request<H: Headers + ?Sized>(
     out.push(b'\n');
     write_path(out, scratch, request.path)?;
     out.push(b'\n');
-    query.write_canonical(out);
+    parsed.query.write_canonical(out);
     out.push(b'\n');
     let mut coverage = Coverage::Whole;
     for name in signed_headers.split(';') {
-        if !write_header(out, request, name) {
+        if !write_header(out, request, parsed.fields, name) {
             coverage = Coverage::HeaderMissing;
         }
     }
@@ -57,7 +66,7 @@ fn write_path(out: &mut Vec<u8>, scratch: &mut Vec<u8>, path: &[u8]) -> Result<(
 }
 
 /// Appends `name:value,value\n`; false when the request has no such header.
-fn write_header<H: Headers + ?Sized>(out: &mut Vec<u8>, request: &SignedRequest<H>, name: &str) -> bool {
+fn write_header<H: Headers + ?Sized>(out: &mut Vec<u8>, request: &SignedRequest<H>, fields: &Fields, name: &str) -> bool {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     // The host that routes the request is the host that must be signed. With an absolute-form target the two may differ
@@ -66,7 +75,7 @@ fn write_header<H: Headers + ?Sized>(out: &mut Vec<u8>, request: &SignedRequest<
         write_trimmed(out, request.host);
         true
     } else {
-        write_values(out, request.headers, name, write_trimmed)
+        write_values(out, request.headers, fields, name, write_trimmed)
     };
     out.push(b'\n');
     found
@@ -76,19 +85,17 @@ fn write_header<H: Headers + ?Sized>(out: &mut Vec<u8>, request: &SignedRequest<
 pub(super) fn write_values<H: Headers + ?Sized>(
     out: &mut Vec<u8>,
     headers: &H,
+    fields: &Fields,
     name: &str,
     write_one: impl Fn(&mut Vec<u8>, &[u8]),
 ) -> bool {
     let mut found = false;
-    for index in 0..headers.count() {
-        let (header, value) = headers.field(index);
-        if header.eq_ignore_ascii_case(name.as_bytes()) {
-            if found {
-                out.push(b',');
-            }
-            write_one(out, value);
-            found = true;
+    for value in fields.values(headers, name.as_bytes()) {
+        if found {
+            out.push(b',');
         }
+        write_one(out, value);
+        found = true;
     }
     found
 }
@@ -140,8 +147,8 @@ mod tests {
     fn canonical(headers: &[(&[u8], &[u8])], signed_headers: &str) -> (String, Coverage) {
         let request = SignedRequest { method: "GET", path: b"/", query: b"", host: b" example.com ", host_bucket: None, headers };
         let (mut out, mut scratch) = (Vec::new(), Vec::new());
-        let coverage =
-            write_request(&mut out, &mut scratch, &request, &Query::default(), signed_headers, b"UNSIGNED-PAYLOAD").unwrap();
+        let parsed = Parsed { query: &Query::default(), fields: &Fields::default() };
+        let coverage = write_request(&mut out, &mut scratch, &request, parsed, signed_headers, b"UNSIGNED-PAYLOAD").unwrap();
         (String::from_utf8(out).unwrap(), coverage)
     }
 

@@ -2,7 +2,7 @@
 //! for form, scope and time. Whether it is true is decided by `mod.rs`.
 
 use super::error::{AuthError, CredentialFault, HeaderFault, QueryFault};
-use super::keys::{SERVICE, TERMINATOR};
+use super::keys::{KeyScope, TERMINATOR};
 use super::query::Query;
 use super::{Headers, Kind, Scope};
 use crate::base::time::Timestamp;
@@ -71,15 +71,14 @@ pub(super) struct Claim<'a> {
 /// A credential whose scope is ours.
 pub(super) struct Credential<'a> {
     pub(super) access_key: &'a str,
-    pub(super) date: &'a str,
-    pub(super) region: &'a str,
+    pub(super) scope: KeyScope<'a>,
 }
 
 impl<'a> Claim<'a> {
     /// From the `Authorization` header.
     pub(super) fn from_header(authorization: &'a [u8], noted: &Noted<'a>, scope: &Scope) -> Result<Self, AuthError> {
         let components = Components::read(authorization)?;
-        let (time, timestamp) = noted.date_of_header()?;
+        let (time, timestamp) = noted.date_of_header(scope.now)?;
         let credential = Credential::read(components.credential, &timestamp, scope)
             .map_err(|fault| AuthError::HeaderMalformed(HeaderFault::Credential(fault)))?;
         if time.seconds.abs_diff(scope.now.seconds) > CLOCK_SKEW_MAX_S {
@@ -117,14 +116,14 @@ impl<'a> Claim<'a> {
 
 impl<'a> Noted<'a> {
     /// `x-amz-date` counts before `Date`; each may have either form (s3cmd and old signers send RFC 1123 dates).
-    pub(super) fn date_of_header(&self) -> Result<(Timestamp, [u8; 16]), AuthError> {
+    pub(super) fn date_of_header(&self, now: Timestamp) -> Result<(Timestamp, [u8; 16]), AuthError> {
         let field = if self.amz_date == Field::Absent { self.date } else { self.amz_date };
         let Field::Once(value) = field else { return Err(AuthError::MissingDate) };
         let text = std::str::from_utf8(value).map_err(|_| AuthError::MissingDate)?;
         if let (Some(time), Ok(timestamp)) = (Timestamp::parse_amz_date(text), value.try_into()) {
             return Ok((time, timestamp));
         }
-        let time = Timestamp::parse_http_date(text).ok_or(AuthError::MissingDate)?;
+        let time = Timestamp::parse_http_date(text, now).ok_or(AuthError::MissingDate)?;
         let timestamp = time.amz_date().as_bytes().try_into().map_err(|_| AuthError::MissingDate)?;
         Ok((time, timestamp))
     }
@@ -195,10 +194,10 @@ impl<'a> Credential<'a> {
         if date.len() != 8 || !date.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(CredentialFault::DateFormat(date.to_owned()));
         }
-        if region != scope.region {
-            return Err(CredentialFault::Region { given: region.to_owned(), expected: scope.region.to_owned() });
+        if let Some(expected) = scope.region.filter(|expected| *expected != region) {
+            return Err(CredentialFault::Region { given: region.to_owned(), expected: expected.to_owned() });
         }
-        if service != SERVICE {
+        if service != scope.service.name() {
             return Err(CredentialFault::Service(service.to_owned()));
         }
         if terminator != TERMINATOR {
@@ -207,8 +206,21 @@ impl<'a> Credential<'a> {
         if !timestamp.starts_with(date.as_bytes()) {
             return Err(CredentialFault::DateMismatch);
         }
-        Ok(Self { access_key, date, region })
+        Ok(Self { access_key, scope: KeyScope { date, region, service } })
     }
+}
+
+/// The region of the scope of a request that was believed; `None` for one without, which is anonymous or of Version 2.
+pub fn region_signed_for(authorization: Option<&[u8]>, query: &[u8]) -> Option<String> {
+    let mut parameters = Query::default();
+    let credential = match authorization {
+        Some(authorization) => Components::read(authorization).ok()?.credential,
+        None => {
+            parameters.read(query).ok()?;
+            std::str::from_utf8(parameters.once("X-Amz-Credential").ok()??).ok()?
+        }
+    };
+    credential.rsplit('/').nth(2).map(str::to_owned)
 }
 
 /// A parameter that a pre-signed URL must have, once and not empty.
@@ -259,6 +271,7 @@ fn presigned_payload<'a>(query: &'a Query, noted: &Noted<'a>) -> Result<&'a [u8]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Service;
 
     fn read(text: &str) -> Result<(String, String, String), AuthError> {
         let components = Components::read(text.as_bytes())?;
@@ -300,7 +313,8 @@ mod tests {
 
     #[test]
     fn each_part_of_the_scope_has_its_own_error() {
-        let scope = Scope { region: "us-east-1", now: Timestamp::default(), accepts_version_2: false };
+        let scope =
+            Scope { region: Some("us-east-1"), service: Service::S3, now: Timestamp::default(), accepts_version_2: false };
         let fault = |text| Credential::read(text, b"20130524T000000Z", &scope).map(|_| ()).unwrap_err();
         let good = Credential::read("a/b/20130524/us-east-1/s3/aws4_request", b"20130524T000000Z", &scope);
         assert_eq!(good.map(|credential| credential.access_key.to_owned()), Ok("a/b".to_owned()));
@@ -312,6 +326,37 @@ mod tests {
         assert_eq!(fault("A/20130524/eu-west-1/s3/aws4_request"), region);
         assert_eq!(fault("A/20130524/us-east-1/s3tables/aws4_request"), CredentialFault::Service("s3tables".into()));
         assert_eq!(fault("A/20130524/us-east-1/s3/aws5_request"), CredentialFault::Terminator("aws5_request".into()));
+    }
+
+    /// Without a region of its own, the server believes any, also none; everything else of the scope is checked as ever.
+    #[test]
+    fn any_region_where_none_is_expected() {
+        let scope = Scope { region: None, service: Service::S3, now: Timestamp::default(), accepts_version_2: false };
+        let read =
+            |text| Credential::read(text, b"20130524T000000Z", &scope).map(|credential| credential.scope.region.to_owned());
+        for region in ["us-east-1", "eu-west-1", "", "auto", "garage", "\u{fc}"] {
+            let text = format!("A/20130524/{region}/s3/aws4_request");
+            assert_eq!(
+                Credential::read(&text, b"20130524T000000Z", &scope).map(|it| it.scope.region.to_owned()),
+                Ok(region.to_owned())
+            );
+        }
+        assert_eq!(read("A/20130524/x/s3tables/aws4_request"), Err(CredentialFault::Service("s3tables".into())));
+        assert_eq!(read("A/20130525/x/s3/aws4_request"), Err(CredentialFault::DateMismatch));
+        assert_eq!(read("A/20130524/s3/aws4_request"), Err(CredentialFault::Malformed));
+    }
+
+    #[test]
+    fn the_region_is_found_again() {
+        let header = b"AWS4-HMAC-SHA256 Credential=a/b/20130524/eu-west-1/s3/aws4_request,SignedHeaders=host,Signature=0";
+        assert_eq!(region_signed_for(Some(header), b"").as_deref(), Some("eu-west-1"));
+        let query = b"a=b&x-amz-credential=A%2F20130524%2Fauto%2Fs3%2Faws4_request";
+        assert_eq!(region_signed_for(None, query).as_deref(), Some("auto"));
+        assert_eq!(region_signed_for(None, b"X-Amz-Credential=A%2F20130524%2F%2Fs3%2Faws4_request").as_deref(), Some(""));
+        assert_eq!(region_signed_for(None, b"X-Amz-Credential=A&X-Amz-Credential=A/1/r/s3/aws4_request"), None);
+        for (header, query) in [(Some(&b"AWS A:c2ln"[..]), &b""[..]), (None, b"AWSAccessKeyId=A"), (None, b"%"), (None, b"")] {
+            assert_eq!(region_signed_for(header, query), None);
+        }
     }
 
     #[test]

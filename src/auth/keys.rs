@@ -1,5 +1,6 @@
 //! Signing keys, derived once per access key, day and region, and remembered.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,9 +12,38 @@ use crate::base::hex;
 use crate::base::secret::Secret;
 use crate::limits::SIGNING_KEYS_MAX;
 
-/// The service that every scope must name. A scope for another service of the same secret must not open this one
-/// (CVE-2026-55873).
-pub(super) const SERVICE: &str = "s3";
+/// Which service a request is signed for. A scope for another service of the same secret must not open this one (CVE-2026-55873).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    S3,
+}
+
+impl Service {
+    /// As scopes write it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+        }
+    }
+}
+
+/// What a key is derived for, and good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyScope<'a> {
+    /// `20130524`
+    pub(super) date: &'a str,
+    pub(super) region: &'a str,
+    pub(super) service: &'a str,
+}
+
+impl<'a> KeyScope<'a> {
+    /// `20130524/us-east-1/s3/aws4_request`, in its parts.
+    pub(super) fn parts(self) -> [&'a [u8]; 7] {
+        let [date, region, service] = [self.date, self.region, self.service].map(str::as_bytes);
+        [date, b"/", region, b"/", service, b"/", TERMINATOR.as_bytes()]
+    }
+}
+
 /// What every scope ends with.
 pub(super) const TERMINATOR: &str = "aws4_request";
 
@@ -23,13 +53,13 @@ pub(super) struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>, "Calculate signature".
-    pub(super) fn derive(secret: &Secret, date: &[u8], region: &[u8]) -> Self {
+    pub(super) fn derive(secret: &Secret, scope: KeyScope<'_>) -> Self {
         let mut seed = zeroize::Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
         seed.extend_from_slice(b"AWS4");
         seed.extend_from_slice(secret.expose().as_bytes());
         let mut key = Self(keyed(&seed));
-        for part in [date, region, SERVICE.as_bytes(), TERMINATOR.as_bytes()] {
-            key = Self(keyed(&key.mac([part])));
+        for part in [scope.date, scope.region, scope.service, TERMINATOR] {
+            key = Self(keyed(&key.mac([part.as_bytes()])));
         }
         key
     }
@@ -87,38 +117,37 @@ struct Entry {
     secret: Secret,
     date: Box<str>,
     region: Box<str>,
+    service: Box<str>,
     key: SigningKey,
 }
 
 impl KeyCache {
-    /// The key for this day and region. Called only for access keys that exist, so that strangers cannot empty the cache.
-    pub(super) fn key(&mut self, access_key: &str, secret: &Secret, date: &str, region: &str) -> &SigningKey {
-        let found = self.entries.iter().position(|entry| entry.is_for(access_key, secret, date, region));
-        let index = found.unwrap_or_else(|| {
-            let key = SigningKey::derive(secret, date.as_bytes(), region.as_bytes());
-            let (access_key, date, region) = (access_key.into(), date.into(), region.into());
-            self.insert(Entry { access_key, secret: secret.clone(), date, region, key })
-        });
-        &self.entries[index].key
+    /// The key for this scope; owned, when it was not known.
+    pub(super) fn key(&self, access_key: &str, secret: &Secret, scope: KeyScope<'_>) -> Cow<'_, SigningKey> {
+        match self.entries.iter().find(|entry| entry.is_for(access_key, secret, scope)) {
+            Some(entry) => Cow::Borrowed(&entry.key),
+            None => Cow::Owned(SigningKey::derive(secret, scope)),
+        }
     }
 
-    fn insert(&mut self, entry: Entry) -> usize {
+    /// Keeps a key with which somebody has signed.
+    pub(super) fn remember(&mut self, access_key: &str, secret: &Secret, scope: KeyScope<'_>, key: SigningKey) {
+        let (date, region, service) = (scope.date.into(), scope.region.into(), scope.service.into());
+        let entry = Entry { access_key: access_key.into(), secret: secret.clone(), date, region, service, key };
         if self.entries.len() < SIGNING_KEYS_MAX {
-            self.entries.push(entry);
-            return self.entries.len() - 1;
+            return self.entries.push(entry);
         }
-        let index = self.oldest;
-        self.entries[index] = entry;
-        self.oldest = (index + 1) % SIGNING_KEYS_MAX;
-        index
+        self.entries[self.oldest] = entry;
+        self.oldest = (self.oldest + 1) % SIGNING_KEYS_MAX;
     }
 }
 
 impl Entry {
-    fn is_for(&self, access_key: &str, secret: &Secret, date: &str, region: &str) -> bool {
+    fn is_for(&self, access_key: &str, secret: &Secret, scope: KeyScope<'_>) -> bool {
         *self.access_key == *access_key
-            && *self.date == *date
-            && *self.region == *region
+            && *self.date == *scope.date
+            && *self.region == *scope.region
+            && *self.service == *scope.service
             && bool::from(self.secret.expose().as_bytes().ct_eq(secret.expose().as_bytes()))
     }
 }
@@ -136,37 +165,77 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
-    /// AWS's published example of key derivation ("Examples of how to derive a signing key", service iam) uses another
-    /// service; the S3 signature of the documentation's PUT example pins ours end to end in `vectors`.
+    const SCOPE: KeyScope<'static> = KeyScope { date: "20130524", region: "us-east-1", service: "s3" };
+
+    /// What a request does whose signature holds; the signature of some text.
+    fn sign(cache: &mut KeyCache, access_key: &str, text: &str, scope: KeyScope<'_>) -> [u8; 64] {
+        let key = cache.key(access_key, &secret(text), scope);
+        let signature = key.sign([&b"text"[..]]);
+        if let Cow::Owned(key) = key {
+            cache.remember(access_key, &secret(text), scope, key);
+        }
+        signature
+    }
+
+    /// AWS's published example ("Examples of how to derive a signing key"). Its key signs nothing here; as each HMAC of a key and a
+    /// message is a MAC with it, the last step is that of the message `aws4_request`.
+    #[test]
+    fn the_published_example() {
+        let scope = KeyScope { date: "20150830", region: "us-east-1", service: "iam" };
+        let secret = secret("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+        let mut key = SigningKey(keyed(format!("AWS4{}", secret.expose()).as_bytes()));
+        for part in [scope.date, scope.region, scope.service] {
+            key = SigningKey(keyed(&key.mac([part.as_bytes()])));
+        }
+        let bytes = key.mac([TERMINATOR.as_bytes()]);
+        assert_eq!(hex::encode(&bytes), "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9");
+        let expected = SigningKey(keyed(&bytes)).sign([&b"text"[..]]);
+        assert_eq!(SigningKey::derive(&secret, scope).sign([&b"text"[..]]), expected);
+    }
+
     #[test]
     fn equal_inputs_share_an_entry_and_any_other_input_does_not() {
         let mut cache = KeyCache::default();
-        let first = cache.key("A", &secret("s"), "20130524", "us-east-1").sign([&b"text"[..]]);
-        assert_eq!(cache.key("A", &secret("s"), "20130524", "us-east-1").sign([&b"text"[..]]), first);
+        let first = sign(&mut cache, "A", "s", SCOPE);
+        assert_eq!(sign(&mut cache, "A", "s", SCOPE), first);
         assert_eq!(cache.entries.len(), 1);
-        for (access_key, text, date, region) in
-            [("A", "t", "20130524", "us-east-1"), ("A", "s", "20130525", "us-east-1"), ("A", "s", "20130524", "eu-west-1")]
-        {
-            assert_ne!(cache.key(access_key, &secret(text), date, region).sign([&b"text"[..]]), first);
+        for (text, scope) in [
+            ("t", SCOPE),
+            ("s", KeyScope { date: "20130525", ..SCOPE }),
+            ("s", KeyScope { region: "eu-west-1", ..SCOPE }),
+            ("s", KeyScope { service: "sts", ..SCOPE }),
+        ] {
+            assert_ne!(sign(&mut cache, "A", text, scope), first);
         }
-        assert_eq!(cache.entries.len(), 4);
+        assert_eq!(cache.entries.len(), 5);
     }
 
     #[test]
     fn the_cache_is_bounded_and_still_right_when_full() {
         let mut cache = KeyCache::default();
-        let first = cache.key("A0", &secret("s0"), "20130524", "us-east-1").sign([&b"x"[..]]);
+        let first = sign(&mut cache, "A0", "s0", SCOPE);
         for n in 0..3 * SIGNING_KEYS_MAX {
-            cache.key(&format!("A{n}"), &secret(&format!("s{n}")), "20130524", "us-east-1");
+            sign(&mut cache, &format!("A{n}"), &format!("s{n}"), SCOPE);
         }
         assert_eq!(cache.entries.len(), SIGNING_KEYS_MAX);
-        assert_eq!(cache.key("A0", &secret("s0"), "20130524", "us-east-1").sign([&b"x"[..]]), first);
+        assert_eq!(sign(&mut cache, "A0", "s0", SCOPE), first);
+    }
+
+    #[test]
+    fn asking_for_a_key_keeps_none() {
+        let mut cache = KeyCache::default();
+        sign(&mut cache, "A", "s", SCOPE);
+        for n in 0..3 * SIGNING_KEYS_MAX {
+            let region = &format!("r-{n}");
+            assert!(matches!(cache.key("A", &secret("s"), KeyScope { region, ..SCOPE }), Cow::Owned(_)));
+        }
+        assert!(matches!(cache.key("A", &secret("s"), SCOPE), Cow::Borrowed(_)));
     }
 
     #[test]
     fn nothing_secret_is_printed() {
         let mut cache = KeyCache::default();
-        cache.key("A", &secret("hunter2"), "20130524", "us-east-1");
+        sign(&mut cache, "A", "hunter2", SCOPE);
         assert!(!format!("{cache:?}").contains("hunter2"));
     }
 

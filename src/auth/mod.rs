@@ -17,6 +17,7 @@ mod canonical;
 mod chunk;
 mod claim;
 mod error;
+mod fields;
 mod keys;
 mod query;
 mod signer;
@@ -31,19 +32,25 @@ mod vectors;
 #[cfg(test)]
 mod version_2_tests;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
-use self::canonical::Coverage;
+use self::canonical::{Coverage, Parsed};
 use self::claim::{ALGORITHM, Claim, Field, Noted};
-use self::keys::{KeyCache, SERVICE, SigningKey, TERMINATOR, same_signature};
+use self::fields::{Fields, SignedNames};
+use self::keys::{KeyCache, SigningKey, same_signature};
 use self::query::Query;
 use crate::base::hex;
-use crate::base::principal::{ANONYMOUS, Principal, PrincipalKind};
+use crate::base::principal::{ANONYMOUS, Account, Principal, PrincipalKind};
 use crate::base::secret::Secret;
 use crate::base::time::Timestamp;
 
 pub use self::chunk::{ChunkSigner, ChunkVerifier, SignatureMismatch};
+pub use self::claim::region_signed_for;
 pub use self::error::{AuthError, CredentialFault, HeaderFault, Mismatch, QueryFault};
+pub use self::keys::Service;
 pub use self::signer::{Signed, Signer};
 pub use self::version_2::SIGNED_PARAMETERS;
 
@@ -83,7 +90,9 @@ impl Headers for [(&[u8], &[u8])] {
 /// What every credential must be scoped to, the time, and what is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
-    pub region: &'a str,
+    /// `None`: to any. Programs with a region of their own cannot all be told another.
+    pub region: Option<&'a str>,
+    pub service: Service,
     pub now: Timestamp,
     /// Signature Version 2, too.
     pub accepts_version_2: bool,
@@ -91,7 +100,17 @@ pub struct Scope<'a> {
 
 /// Who owns an access key. Users will be looked up behind this.
 pub trait CredentialLookup {
-    fn find(&self, access_key: &str) -> Option<Identity<'_>>;
+    /// `session_token` is what came with it. A key of a session is none without its token, and any other none with one.
+    fn find(&self, access_key: &str, session_token: Option<&[u8]>) -> Result<Identity<'_>, NotFound>;
+}
+
+/// Why nobody owns an access key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFound {
+    /// It is not known.
+    AccessKey,
+    /// The token is not that of the key's session, or it has none.
+    SessionToken,
 }
 
 /// The owner of an access key, and the secret that proves it.
@@ -102,43 +121,45 @@ pub struct Identity<'a> {
 }
 
 /// The one identity of today: the owner of the server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RootCredentials {
     secret: Secret,
     principal: Principal,
 }
 
 impl RootCredentials {
-    /// The ids are derived, so that they stay the same from start to start and need no place to be kept.
-    pub fn new(access_key: String, secret: Secret) -> Self {
-        let canonical_id = hex::encode(&Sha256::digest(access_key.as_bytes()));
-        let account_id = account_id(&access_key);
-        let principal = Principal {
-            access_key: access_key.into(),
-            canonical_id: canonical_id.into(),
-            account_id: account_id.into(),
-            display_name: "root".into(),
-            kind: PrincipalKind::Root,
-        };
-        Self { secret, principal }
+    /// Root's keys, and the account that is its own.
+    pub fn new(access_key: String, secret: Secret, account: Arc<Account>) -> Self {
+        let arn = format!("arn:aws:iam::{}:root", account.id);
+        let (kind, access_key) = (PrincipalKind::Root, access_key.into());
+        Self { secret, principal: Principal { kind, access_key, arn: arn.into(), account } }
     }
 
-    /// Root itself, whom buckets and objects show as their owner.
-    pub fn principal(&self) -> &Principal {
-        &self.principal
+    /// The account whose root it is, and to which buckets and objects belong.
+    pub fn account(&self) -> &Account {
+        &self.principal.account
     }
 }
 
-/// The account that root's access key stands for: twelve digits, as AWS' account ids are.
-pub fn account_id(access_key: &str) -> String {
+/// The account of a server that starts for the first time, made of root's access key: two servers that are set up alike agree, and the
+/// builds that kept no account had these ids.
+pub fn first_account(access_key: &str) -> Account {
     let digest = Sha256::digest(access_key.as_bytes());
     let number = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-    format!("{:012}", number % 1_000_000_000_000)
+    let id = format!("{:012}", number % 1_000_000_000_000);
+    Account { id: id.into(), canonical_id: hex::encode(&digest).into(), display_name: "root".into() }
 }
 
 impl CredentialLookup for RootCredentials {
-    fn find(&self, access_key: &str) -> Option<Identity<'_>> {
-        (self.principal.access_key == access_key).then_some(Identity { secret: &self.secret, principal: &self.principal })
+    fn find(&self, access_key: &str, session_token: Option<&[u8]>) -> Result<Identity<'_>, NotFound> {
+        if *self.principal.access_key != *access_key {
+            return Err(NotFound::AccessKey);
+        }
+        // No session token was ever issued, so that any is a wrong one.
+        if session_token.is_some() {
+            return Err(NotFound::SessionToken);
+        }
+        Ok(Identity { secret: &self.secret, principal: &self.principal })
     }
 }
 
@@ -148,6 +169,13 @@ pub struct Authenticated<'a> {
     pub principal: &'a Principal,
     pub kind: Kind,
     pub payload: Payload,
+}
+
+impl Authenticated<'static> {
+    /// A request whose head says nothing of who sent it.
+    pub fn anonymous() -> Self {
+        Self { principal: &ANONYMOUS, kind: Kind::Anonymous, payload: Payload::Unsigned }
+    }
 }
 
 /// Where the credentials were.
@@ -173,11 +201,12 @@ pub enum Payload {
     StreamingUnsignedTrailer,
 }
 
-/// Verifies requests. Holds what is worth keeping between them: derived keys and two buffers.
+/// Verifies requests. Holds what is worth keeping between them: derived keys and buffers.
 #[derive(Debug, Default)]
 pub struct Verifier {
     keys: KeyCache,
     query: Query,
+    fields: Fields,
     canonical: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -194,6 +223,7 @@ impl Verifier {
         let noted = Noted::read(request.headers);
         self.query.read(request.query).map_err(|_| AuthError::InvalidUri)?;
         self.query.sort();
+        self.fields.read(request.headers);
         let claim = match mechanism(&noted, &self.query, scope.accepts_version_2)? {
             Mechanism::None => {
                 let payload = unsigned_payload(&noted)?;
@@ -217,11 +247,16 @@ impl Verifier {
         self.canonical.clear();
         let (signed_headers, digest_line) = (claim.signed_headers, claim.payload);
         let (out, scratch) = (&mut self.canonical, &mut self.scratch);
-        let coverage = canonical::write_request(out, scratch, request, &self.query, signed_headers, digest_line)
+        let parsed = Parsed { query: &self.query, fields: &self.fields };
+        let coverage = canonical::write_request(out, scratch, request, parsed, signed_headers, digest_line)
             .map_err(|_| AuthError::InvalidUri)?;
-        let key = self.keys.key(access_key, identity.secret, claim.credential.date, claim.credential.region);
-        let seed = verify(key, &claim, &self.canonical, coverage)?;
-        let payload = payload.verifier(key, &claim, seed);
+        let key = self.keys.key(access_key, identity.secret, claim.credential.scope);
+        let seed = verify(&key, &claim, &self.canonical, coverage)?;
+        let payload = payload.verifier(&key, &claim, seed);
+        // Not before: whoever knows an access key could empty the memory with regions and days of his own.
+        if let Cow::Owned(key) = key {
+            self.keys.remember(access_key, identity.secret, claim.credential.scope, key);
+        }
         Ok(Authenticated { principal: identity.principal, kind: claim.kind, payload })
     }
 
@@ -234,7 +269,7 @@ impl Verifier {
     ) -> Result<Authenticated<'c>, AuthError> {
         let payload = unsigned_payload(noted)?;
         let identity = self.identify(credentials, claim.access_key, noted)?;
-        claim.verify(request, &self.query, &identity)?;
+        claim.verify(request, Parsed { query: &self.query, fields: &self.fields }, &identity)?;
         Ok(Authenticated { principal: identity.principal, kind: claim.kind, payload })
     }
 
@@ -244,13 +279,22 @@ impl Verifier {
         access_key: &str,
         noted: &Noted,
     ) -> Result<Identity<'c>, AuthError> {
-        let unknown = || AuthError::InvalidAccessKeyId(access_key.to_owned());
-        let identity = credentials.find(access_key).ok_or_else(unknown)?;
-        // No session token was ever issued, so that any is a wrong one.
-        if noted.security_token != Field::Absent || self.query.has("X-Amz-Security-Token") {
-            return Err(AuthError::InvalidToken);
-        }
-        Ok(identity)
+        let token = session_token(noted, &self.query)?;
+        credentials.find(access_key, token).map_err(|fault| match fault {
+            NotFound::AccessKey => AuthError::InvalidAccessKeyId(access_key.to_owned()),
+            NotFound::SessionToken => AuthError::InvalidToken,
+        })
+    }
+}
+
+/// The token of a temporary credential, which comes where the credential comes, or in a header that a link's signature covers. Two
+/// of them could be one for the signature and one for the permissions.
+fn session_token<'a>(noted: &Noted<'a>, query: &'a Query) -> Result<Option<&'a [u8]>, AuthError> {
+    let in_query = query.once("X-Amz-Security-Token").map_err(|_| AuthError::InvalidToken)?;
+    match (noted.security_token, in_query) {
+        (Field::Absent, token) => Ok(token),
+        (Field::Once(token), None) => Ok(Some(token)),
+        _ => Err(AuthError::InvalidToken),
     }
 }
 
@@ -300,11 +344,11 @@ fn unsigned_payload(noted: &Noted) -> Result<Payload, AuthError> {
 /// Every `x-amz-*` header changes what a request means, so that one outside the signature could be added by anybody who
 /// sees the request, or who was given the pre-signed URL.
 fn check_coverage<H: Headers + ?Sized>(headers: &H, signed_headers: &str) -> Result<(), AuthError> {
-    let is_signed = |name: &[u8]| signed_headers.split(';').any(|signed| name.eq_ignore_ascii_case(signed.as_bytes()));
+    let signed = SignedNames::read(signed_headers);
     let acts = |name: &[u8]| name.get(..6).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"x-amz-"));
     let fields = (0..headers.count()).map(|index| headers.field(index).0);
-    let mut unsigned = fields.filter(|name| acts(name) && !is_signed(name)).peekable();
-    let host_is_signed = is_signed(b"host");
+    let mut unsigned = fields.filter(|name| acts(name) && !signed.has(name)).peekable();
+    let host_is_signed = signed.has(b"host");
     if host_is_signed && unsigned.peek().is_none() {
         return Ok(());
     }
@@ -339,12 +383,7 @@ fn string_to_sign<'a>(claim: &'a Claim, digest: &'a [u8; 64]) -> impl Iterator<I
 }
 
 fn scope_of<'a>(claim: &Claim<'a>) -> [&'a [u8]; 7] {
-    scope(claim.credential.date.as_bytes(), claim.credential.region.as_bytes())
-}
-
-/// `20130524/us-east-1/s3/aws4_request`, in its parts.
-fn scope<'a>(date: &'a [u8], region: &'a [u8]) -> [&'a [u8]; 7] {
-    [date, b"/", region, b"/", SERVICE.as_bytes(), b"/", TERMINATOR.as_bytes()]
+    claim.credential.scope.parts()
 }
 
 /// The values of `x-amz-content-sha256`.
@@ -389,8 +428,8 @@ mod tests {
     /// A user writes it into scripts: it must never become another one.
     #[test]
     fn an_account_id_is_twelve_digits_and_stays() {
-        assert_eq!(super::account_id("AKIAIOSFODNN7EXAMPLE"), "084097185385");
+        assert_eq!(&*super::first_account("AKIAIOSFODNN7EXAMPLE").id, "084097185385");
         let all_are_ids = |id: &str| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_digit());
-        assert!((0..2000).all(|number| all_are_ids(&super::account_id(&format!("key{number}")))));
+        assert!((0..2000).all(|number| all_are_ids(&super::first_account(&format!("key{number}")).id)));
     }
 }

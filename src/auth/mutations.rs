@@ -282,8 +282,12 @@ fn broken_escapes_are_refused_before_anything_is_compared() {
 fn the_routing_host_is_the_signed_host() {
     let sample = get();
     let headers: Vec<(&[u8], &[u8])> = sample.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
-    let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
-    let scope = Scope { region: "us-east-1", now: sample.now, accepts_version_2: false };
+    let root = RootCredentials::new(
+        ACCESS_KEY.to_owned(),
+        Secret::new(SECRET_KEY.to_owned()),
+        std::sync::Arc::new(crate::auth::first_account(ACCESS_KEY)),
+    );
+    let scope = Scope { region: Some("us-east-1"), service: Service::S3, now: sample.now, accepts_version_2: false };
     for (host, verifies) in [("examplebucket.s3.amazonaws.com", true), ("otherbucket.s3.amazonaws.com", false)] {
         let host = host.as_bytes();
         let request =
@@ -295,7 +299,11 @@ fn the_routing_host_is_the_signed_host() {
 /// One verifier serves many requests: nothing of one may leak into the next.
 #[test]
 fn a_verifier_can_be_used_again() {
-    let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
+    let root = RootCredentials::new(
+        ACCESS_KEY.to_owned(),
+        Secret::new(SECRET_KEY.to_owned()),
+        std::sync::Arc::new(crate::auth::first_account(ACCESS_KEY)),
+    );
     let mut verifier = Verifier::default();
     let mut samples = vec![presigned(), get(), botocore_presigned(), Sample { path: "/%".into(), ..get() }];
     samples.extend(botocore_headers());
@@ -304,7 +312,7 @@ fn a_verifier_can_be_used_again() {
         let host = sample.headers.iter().find(|(name, _)| name == "Host").unwrap().1.as_bytes();
         let (path, query) = (sample.path.as_bytes(), sample.query.as_bytes());
         let request = SignedRequest { method: &sample.method, path, query, host, host_bucket: None, headers: &headers[..] };
-        let scope = Scope { region: "us-east-1", now: sample.now, accepts_version_2: false };
+        let scope = Scope { region: Some("us-east-1"), service: Service::S3, now: sample.now, accepts_version_2: false };
         assert_eq!(verifier.authenticate(&request, &root, &scope).is_ok(), sample.authenticate().is_ok());
     }
 }

@@ -161,13 +161,13 @@ proptest! {
         now in any::<i32>(),
         accepts_version_2 in any::<bool>(),
     ) {
-        let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
+        let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()), std::sync::Arc::new(crate::auth::first_account(ACCESS_KEY)));
         let headers: [(&[u8], &[u8]); 3] = [
             (b"Authorization", authorization.as_bytes()),
             (b"X-Amz-Date", date.as_bytes()),
             (b"x-amz-content-sha256", b"UNSIGNED-PAYLOAD"),
         ];
-        let scope = Scope { region: "us-east-1", now: Timestamp::from_seconds(now.into()), accepts_version_2 };
+        let scope = Scope { region: Some("us-east-1"), service: Service::S3, now: Timestamp::from_seconds(now.into()), accepts_version_2 };
         for headers in [&headers[..], &headers[1..]] {
             let request = SignedRequest { method: "GET", path: &path, query: query.as_bytes(), host: b"h", host_bucket: None, headers };
             let result = Verifier::default().authenticate(&request, &root, &scope);

@@ -3,12 +3,13 @@
 
 use sha2::{Digest, Sha256};
 
-use super::canonical;
+use super::canonical::{self, Parsed};
 use super::chunk::ChunkSigner;
 use super::claim::ALGORITHM;
-use super::keys::SigningKey;
+use super::fields::Fields;
+use super::keys::{KeyScope, Service, SigningKey};
 use super::query::Query;
-use super::{AuthError, Headers, SignedRequest, scope};
+use super::{AuthError, Headers, SignedRequest};
 use crate::base::hex;
 use crate::base::secret::Secret;
 use crate::base::time::Timestamp;
@@ -56,15 +57,17 @@ impl Signer {
         self.query.sort();
         self.canonical.clear();
         let (out, scratch) = (&mut self.canonical, &mut self.scratch);
-        canonical::write_request(out, scratch, request, &self.query, signed_headers, payload.as_bytes())
+        let parsed = Parsed { query: &self.query, fields: &Fields::default() };
+        canonical::write_request(out, scratch, request, parsed, signed_headers, payload.as_bytes())
             .map_err(|_| AuthError::InvalidUri)?;
         let digest = hex::encode_32(&Sha256::digest(&self.canonical).into());
         if self.key.as_ref().is_none_or(|(of, _)| of != date) {
             self.key = None;
         }
-        let derive = || (date.to_owned(), SigningKey::derive(&self.secret, date.as_bytes(), self.region.as_bytes()));
+        let of = KeyScope { date, region: &self.region, service: Service::S3.name() };
+        let derive = || (date.to_owned(), SigningKey::derive(&self.secret, of));
         let (_, key) = self.key.get_or_insert_with(derive);
-        let scope = scope(date.as_bytes(), self.region.as_bytes());
+        let scope = of.parts();
         let head: [&[u8]; 4] = [ALGORITHM.as_bytes(), b"\n", timestamp.as_bytes(), b"\n"];
         let signature = key.sign(head.into_iter().chain(scope).chain([&b"\n"[..], &digest]));
         let authorization = format!(
@@ -149,7 +152,11 @@ mod tests {
     fn what_a_signer_signs_the_verifier_believes() {
         use crate::auth::{Kind, RootCredentials, Scope, Verifier};
         let mut signer = signer();
-        let root = RootCredentials::new("AKIAIOSFODNN7EXAMPLE".to_owned(), signer.secret.clone());
+        let root = RootCredentials::new(
+            "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            signer.secret.clone(),
+            std::sync::Arc::new(crate::auth::first_account("AKIAIOSFODNN7EXAMPLE")),
+        );
         for date in ["20260101T235959Z", "20260102T000000Z"] {
             let unsigned = [(&b"x-amz-date"[..], date.as_bytes()), (b"x-amz-content-sha256", b"UNSIGNED-PAYLOAD")];
             let request = SignedRequest {
@@ -164,7 +171,7 @@ mod tests {
             let signed = signer.sign(&request, "host;x-amz-content-sha256;x-amz-date", "UNSIGNED-PAYLOAD", now).unwrap();
             let headers = [unsigned[0], unsigned[1], (b"authorization", signed.authorization.as_bytes())];
             let request = SignedRequest { headers: &headers[..], ..request };
-            let scope = Scope { region: "us-east-1", now, accepts_version_2: false };
+            let scope = Scope { region: Some("us-east-1"), service: Service::S3, now, accepts_version_2: false };
             let authenticated = Verifier::default().authenticate(&request, &root, &scope).unwrap();
             assert_eq!(authenticated.kind, Kind::Header);
         }

@@ -38,15 +38,20 @@ impl Sample {
     }
 
     pub(super) fn authenticate(&self) -> Result<(Kind, Payload), AuthError> {
-        let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
+        let root = RootCredentials::new(
+            ACCESS_KEY.to_owned(),
+            Secret::new(SECRET_KEY.to_owned()),
+            std::sync::Arc::new(crate::auth::first_account(ACCESS_KEY)),
+        );
         let headers: Vec<(&[u8], &[u8])> = self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let host = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"host")).map_or(&b""[..], |(_, value)| value);
         let (path, query) = (self.path.as_bytes(), self.query.as_bytes());
         let request =
             SignedRequest { method: &self.method, path, query, host, host_bucket: self.host_bucket, headers: &headers[..] };
-        let scope = Scope { region: "us-east-1", now: self.now, accepts_version_2: self.accepts_version_2 };
+        let scope =
+            Scope { region: Some("us-east-1"), service: Service::S3, now: self.now, accepts_version_2: self.accepts_version_2 };
         let authenticated = Verifier::default().authenticate(&request, &root, &scope)?;
-        let expected = if authenticated.kind == Kind::Anonymous { &ANONYMOUS } else { root.principal() };
+        let expected = if authenticated.kind == Kind::Anonymous { &*ANONYMOUS } else { &root.principal };
         assert_eq!(authenticated.principal, expected);
         Ok((authenticated.kind, authenticated.payload))
     }

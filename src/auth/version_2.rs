@@ -8,7 +8,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::canonical::write_values;
+use super::canonical::{Parsed, write_values};
 use super::claim::Noted;
 use super::error::{AuthError, Mismatch, QueryFault};
 use super::keys::{mac_sha1, same_text};
@@ -98,7 +98,7 @@ impl<'a> Claim<'a> {
         if access_key.is_empty() || signature.is_empty() {
             return Err(invalid());
         }
-        let (time, _) = noted.date_of_header()?;
+        let (time, _) = noted.date_of_header(scope.now)?;
         if time.seconds.abs_diff(scope.now.seconds) > CLOCK_SKEW_MAX_S {
             return Err(AuthError::RequestTimeTooSkewed { request_time: time, server_time: scope.now });
         }
@@ -122,13 +122,13 @@ impl<'a> Claim<'a> {
     pub(super) fn verify<H: Headers + ?Sized>(
         &self,
         request: &SignedRequest<H>,
-        query: &Query,
+        parsed: Parsed<'_>,
         identity: &Identity<'_>,
     ) -> Result<(), AuthError> {
         let mut text = Vec::new();
         for bucket_end in spellings(request) {
             text.clear();
-            self.write_string_to_sign(&mut text, request, query, bucket_end)?;
+            self.write_string_to_sign(&mut text, request, parsed, bucket_end)?;
             let expected = BASE64_STANDARD.encode(mac_sha1(identity.secret, &text));
             if same_text(expected.as_bytes(), self.signature.as_bytes()) {
                 return Ok(());
@@ -146,24 +146,30 @@ impl<'a> Claim<'a> {
         &self,
         out: &mut Vec<u8>,
         request: &SignedRequest<H>,
-        query: &Query,
+        parsed: Parsed<'_>,
         bucket_end: &str,
     ) -> Result<(), AuthError> {
         out.extend_from_slice(request.method.as_bytes());
         out.push(b'\n');
         for name in ["content-md5", "content-type"] {
-            write_values(out, request.headers, name, push_trimmed);
+            write_values(out, request.headers, parsed.fields, name, push_trimmed);
             out.push(b'\n');
         }
         out.extend_from_slice(self.date);
         out.push(b'\n');
-        self.write_amz_headers(out, request.headers, query)?;
-        write_resource(out, request, query, bucket_end)
+        self.write_amz_headers(out, request.headers, parsed)?;
+        write_resource(out, request, parsed.query, bucket_end)
     }
 
     /// The `x-amz-*` headers by name, each on its line, those of a name joined. A link may carry them as parameters, as
     /// botocore makes it; beside a signed header nobody signs such a parameter.
-    fn write_amz_headers<H: Headers + ?Sized>(&self, out: &mut Vec<u8>, headers: &H, query: &Query) -> Result<(), AuthError> {
+    fn write_amz_headers<H: Headers + ?Sized>(
+        &self,
+        out: &mut Vec<u8>,
+        headers: &H,
+        parsed: Parsed<'_>,
+    ) -> Result<(), AuthError> {
+        let Parsed { query, fields: by_name } = parsed;
         let fields = (0..headers.count()).map(|index| headers.field(index).0);
         let mut names: Vec<String> = fields.filter(|name| is_amz(name)).map(lower_case).collect();
         let moved: Vec<String> = query.names().filter(|name| is_amz(name)).map(lower_case).collect();
@@ -172,7 +178,7 @@ impl<'a> Claim<'a> {
         }
         names.sort_unstable();
         names.dedup();
-        if let Some(both) = moved.iter().find(|name| names.contains(name)) {
+        if let Some(both) = moved.iter().find(|name| names.binary_search(name).is_ok()) {
             return Err(AuthError::HeadersNotSigned(both.clone()));
         }
         names.extend(moved);
@@ -180,7 +186,7 @@ impl<'a> Claim<'a> {
         for name in &names {
             out.extend_from_slice(name.as_bytes());
             out.push(b':');
-            if !write_values(out, headers, name, push_trimmed) {
+            if !write_values(out, headers, by_name, name, push_trimmed) {
                 let value = query.once(name).map_err(|_| AuthError::HeadersNotSigned(name.clone()))?;
                 out.extend_from_slice(value.unwrap_or_default());
             }

@@ -1,4 +1,4 @@
-//! What do all rooms share? Small vocabulary without I/O: secrets, principals, time, CPU sets, shell words, hexadecimal and percent
+//! What do all rooms share? Small vocabulary without I/O: secrets, principals, published states, time, CPU sets, shell words, hexadecimal and percent
 //! coding.
 //!
 //! Imports nothing of ours.
@@ -8,6 +8,8 @@ pub mod cpus;
 pub mod hex;
 pub mod percent;
 pub mod principal;
+pub mod published;
 pub mod secret;
 pub mod shell;
+pub mod storage_class;
 pub mod time;

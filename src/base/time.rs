@@ -3,6 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// Of 365.2425 days.
+const FIFTY_YEARS_S: i64 = 1_577_847_600;
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// Seconds and nanoseconds since 1970-01-01T00:00:00Z.
@@ -131,31 +133,36 @@ impl Timestamp {
         Self::from_civil(i64::from(n(0, 4)?), n(4, 6)?, n(6, 8)?, n(9, 11)?, n(11, 13)?, n(13, 15)?)
     }
 
-    /// Reads the three forms of RFC 9110 section 5.6.7: IMF-fixdate, RFC 850 and asctime.
-    pub fn parse_http_date(text: &str) -> Option<Self> {
+    /// Reads the three forms of RFC 9110 section 5.6.7: IMF-fixdate, RFC 850 and asctime. `now` tells the century of two digits.
+    pub fn parse_http_date(text: &str, now: Self) -> Option<Self> {
         // botocore signs a `Date` of its caller as `… -0000`, e-mail's way to write UTC (RFC 5322 section 3.3).
         let date = [" GMT", " -0000", " +0000"].iter().find_map(|zone| text.strip_suffix(zone));
         let fields: Vec<&str> = date.unwrap_or(text).split([' ', ',', '-']).filter(|field| !field.is_empty()).collect();
         match (date, &*fields) {
-            (Some(_), [_, day, month, year, time]) => Self::from_date_fields(year, month, day, time),
-            (None, [_, month, day, time, year]) => Self::from_date_fields(year, month, day, time),
+            (Some(_), [_, day, month, year, time]) => Self::from_date_fields(year, month, day, time, now),
+            (None, [_, month, day, time, year]) => Self::from_date_fields(year, month, day, time, now),
             _ => None,
         }
     }
 
-    fn from_date_fields(year: &str, month: &str, day: &str, time: &str) -> Option<Self> {
+    fn from_date_fields(year: &str, month: &str, day: &str, time: &str, now: Self) -> Option<Self> {
         let month = MONTHS.iter().position(|name| *name == month)? as u32 + 1;
         let mut year_number = i64::from(number(year.as_bytes())?);
-        if year.len() == 2 {
-            // RFC 850's two digits: 70..99 are the last century.
-            year_number += if year_number < 70 { 2000 } else { 1900 };
-        }
         let mut clock = time.split(':').map(|part| number(part.as_bytes()));
         let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
         if clock.next().is_some() {
             return None;
         }
-        Self::from_civil(year_number, month, number(day.as_bytes())?, hour, minute, second)
+        let day = number(day.as_bytes())?;
+        if year.len() != 2 {
+            return Self::from_civil(year_number, month, day, hour, minute, second);
+        }
+        // RFC 850's: what would lie more than 50 years ahead was the last year that ended so.
+        let civil = now.civil();
+        let ahead = Self { seconds: now.seconds + FIFTY_YEARS_S, ..now };
+        year_number += civil.year + 50 - (civil.year + 50).rem_euclid(100);
+        let date = |year| Self::from_civil(year, month, day, hour, minute, second);
+        [year_number, year_number - 100].into_iter().filter_map(date).find(|date| *date <= ahead)
     }
 
     /// Reads `1994-11-06T08:49:37Z` and `1994-11-06T08:49:37.123Z`.
@@ -204,15 +211,38 @@ mod tests {
     #[test]
     fn the_forms_of_rfc_9110_name_one_instant() {
         let expected = Timestamp::from_seconds(784_111_777);
+        let now = Timestamp::from_civil(2026, 11, 30, 0, 0, 0).unwrap();
         let forms = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
         for text in forms.into_iter().chain(["Sun, 06 Nov 1994 08:49:37 -0000"]) {
-            assert_eq!(Timestamp::parse_http_date(text), Some(expected), "{text}");
+            assert_eq!(Timestamp::parse_http_date(text, now), Some(expected), "{text}");
         }
         assert_eq!(expected.http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(expected.iso8601(), "1994-11-06T08:49:37.000Z");
         assert_eq!(expected.amz_date(), "19941106T084937Z");
         assert_eq!(Timestamp::parse_amz_date("19941106T084937Z"), Some(expected));
         assert_eq!(Timestamp::parse_iso8601("1994-11-06T08:49:37.000Z"), Some(expected));
+    }
+
+    /// RFC 9110 section 5.6.7.
+    #[test]
+    fn two_digits_of_a_year_lie_at_most_fifty_years_ahead() {
+        let at = |year| Timestamp::from_civil(year, 6, 15, 12, 0, 0).unwrap();
+        for (now, digits, year) in [
+            (2026, 76, 2076),
+            (2026, 77, 1977),
+            (2026, 0, 2000),
+            (2026, 26, 2026),
+            (1994, 94, 1994),
+            (1994, 44, 2044),
+            (2050, 99, 2099),
+        ] {
+            let text = format!("Monday, 01-Jan-{digits:02} 00:00:00 GMT");
+            assert_eq!(Timestamp::parse_http_date(&text, at(now)), Timestamp::from_civil(year, 1, 1, 0, 0, 0), "{now} {digits}");
+        }
+        // The same year, but behind the day fifty years ahead.
+        let text = "Monday, 01-Dec-76 00:00:00 GMT";
+        assert_eq!(Timestamp::parse_http_date(text, at(2026)), Timestamp::from_civil(1976, 12, 1, 0, 0, 0));
+        assert_eq!(Timestamp::parse_http_date("Friday, 30-Feb-26 00:00:00 GMT", at(2026)), None);
     }
 
     #[test]
@@ -223,6 +253,6 @@ mod tests {
         assert_eq!(Timestamp::from_civil(2026, 13, 1, 0, 0, 0), None);
         assert_eq!(Timestamp::from_seconds(-1).http_date(), "Wed, 31 Dec 1969 23:59:59 GMT");
         assert_eq!(Timestamp::parse_amz_date("2026-11-22T000000"), None);
-        assert_eq!(Timestamp::parse_http_date("yesterday"), None);
+        assert_eq!(Timestamp::parse_http_date("yesterday", leap), None);
     }
 }

@@ -2,6 +2,7 @@
 //! of an error or a listing is of interest.
 
 use std::hash::Hasher;
+use std::mem::MaybeUninit;
 
 use crate::http::Framing;
 use crate::limits::{BENCH_ANSWER_SIZE_MAX, BENCH_ERROR_BODY_SIZE_MAX, HEAD_SIZE_MAX, HEADER_COUNT_MAX};
@@ -35,9 +36,10 @@ pub struct BadAnswer(pub &'static str);
 impl Head {
     /// Reads the head of the answer to a `method` request; `None` while it is incomplete.
     pub fn read(bytes: &[u8], method: &str) -> Result<Option<Self>, BadAnswer> {
-        let mut fields = [httparse::EMPTY_HEADER; HEADER_COUNT_MAX];
-        let mut response = httparse::Response::new(&mut fields);
-        let size = match response.parse(bytes) {
+        let mut fields = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+        let mut response = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let size = match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
             Ok(httparse::Status::Complete(size)) => size,
             Ok(httparse::Status::Partial) if bytes.len() >= HEAD_SIZE_MAX => return Err(BadAnswer("an endless response head")),
             Ok(httparse::Status::Partial) => return Ok(None),

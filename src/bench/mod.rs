@@ -13,6 +13,7 @@
 mod answer;
 mod connection;
 mod control;
+mod crew;
 mod endpoint;
 mod keys;
 mod pace;

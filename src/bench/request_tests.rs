@@ -11,7 +11,7 @@ use aws_sigv4::sign::v4::SigningParams;
 use super::payload::Payload;
 use super::request::{Renderer, Request};
 use super::settings::{Credentials, Operation, PayloadMode, Settings, Source, Trust};
-use crate::auth::{self, RootCredentials, Scope, SignedRequest, Verifier};
+use crate::auth::{self, RootCredentials, Scope, Service, SignedRequest, Verifier};
 use crate::base::secret::Secret;
 use crate::base::time::Timestamp;
 use crate::body::{AwsChunked, Decoder, Sink};
@@ -198,8 +198,12 @@ fn streamed_uploads_are_what_a_server_verifies() {
         let fields: Vec<_> = parsed.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let (path, host) = (parsed.target.as_bytes(), parsed.header("host").as_bytes());
         let signed = SignedRequest { method: "PUT", path, query: b"", host, headers: &fields[..], host_bucket: None };
-        let root = RootCredentials::new(ACCESS_KEY.to_owned(), Secret::new(SECRET_KEY.to_owned()));
-        let scope = Scope { region: "eu-west-1", now: Timestamp::now(), accepts_version_2: false };
+        let root = RootCredentials::new(
+            ACCESS_KEY.to_owned(),
+            Secret::new(SECRET_KEY.to_owned()),
+            std::sync::Arc::new(crate::auth::first_account(ACCESS_KEY)),
+        );
+        let scope = Scope { region: Some("eu-west-1"), service: Service::S3, now: Timestamp::now(), accepts_version_2: false };
         let authenticated = Verifier::default().authenticate(&signed, &root, &scope).expect("believed");
         let auth::Payload::StreamingSigned(verifier) = authenticated.payload else { panic!("another payload") };
         let mut chunks = Chunks { verifier: *verifier, signature: [0; 64], sha256: Sha256::new(), sizes: Vec::new() };

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::BenchError;
 use super::control::Control;
+use super::crew::Crew;
 use super::endpoint::Endpoint;
 use super::keys::{self, Keys};
 use super::payload::Payload;
-use super::phase::{Crew, Outcome, Phase};
+use super::phase::{Outcome, Phase};
 use super::process;
 use super::report::{Report, ServerCost};
 use super::settings::{OBJECTS_DEFAULT, Operation, Settings, Source};

@@ -96,10 +96,17 @@ impl Aws {
                     true => self.trailer_line(sink)?,
                     false => State::TrailerLine,
                 },
+                State::Done => return Err(self.behind_the_end(length)),
                 state => line_end(state, run.take_byte())?,
             };
         }
         Ok(())
+    }
+
+    /// What more bytes are inside HTTP's framing: the rest of a body that ended too early, or trailers where none are due.
+    fn behind_the_end(&self, length: &Length) -> BodyError {
+        let is_trailer = self.mode != AwsChunked::Signed && length.is_reached();
+        if is_trailer { BodyError::MalformedTrailer } else { BodyError::MalformedChunk }
     }
 
     /// Adds to `line`; true when it is complete, with its LF.
@@ -127,8 +134,10 @@ impl Aws {
         let size = chunk_size(size)?;
         let signature = match self.mode {
             AwsChunked::Signed | AwsChunked::SignedTrailer => {
-                let signature = extension.strip_prefix(b";chunk-signature=").and_then(signature_digits);
-                Some(signature.ok_or(BodyError::MalformedChunk)?)
+                // Nothing is no signature; something else than one is a wrong one, as S3 has it.
+                let is_one = |text: &&[u8]| !text.is_empty() && !text.contains(&b';');
+                let signature = extension.strip_prefix(b";chunk-signature=").filter(is_one).ok_or(BodyError::MalformedChunk)?;
+                Some(signature_digits(signature).ok_or(BodyError::MalformedSignature)?)
             }
             // No client sends an extension here; a signature that nobody checks is refused.
             _ if extension.is_empty() => None,
@@ -156,7 +165,7 @@ impl Aws {
             return match (lone_lf, signed_mode, self.trailer_signed) {
                 (true, ..) => Err(BodyError::MalformedTrailer),
                 (false, true, false) if lone_lf_before => Ok(State::TrailerLine),
-                (false, true, false) => Err(BodyError::MalformedTrailer),
+                (false, true, false) => Err(BodyError::EndsEarly),
                 (false, false, _) if lone_lf_before => Ok(State::ExtraCr),
                 (false, ..) => Ok(State::Done),
             };
@@ -166,8 +175,10 @@ impl Aws {
         }
         let (name, value) = trailer_field(line).ok_or(BodyError::MalformedTrailer)?;
         if name.eq_ignore_ascii_case("x-amz-trailer-signature") {
-            let signature = signature_digits(value.as_bytes()).filter(|_| signed_mode && !lone_lf);
-            sink.trailer_signature(signature.ok_or(BodyError::MalformedTrailer)?);
+            if !signed_mode || lone_lf {
+                return Err(BodyError::MalformedTrailer);
+            }
+            sink.trailer_signature(signature_digits(value.as_bytes()).ok_or(BodyError::MalformedSignature)?);
             self.trailer_signed = true;
         } else {
             sink.trailer(name, value);
@@ -185,7 +196,6 @@ fn line_end(state: State, byte: u8) -> Result<State, BodyError> {
         (State::LastLf, b'\n') => Ok(State::Done),
         (State::ExtraCr, b'\r') => Ok(State::ExtraLf),
         (State::ExtraLf, b'\n') => Ok(State::Done),
-        // Also whatever follows the end inside HTTP's framing.
         _ => Err(BodyError::MalformedChunk),
     }
 }

@@ -77,13 +77,15 @@ pub enum BodyError {
     ChunkLineTooLong,
     /// A chunk size beyond 64 bits.
     ChunkTooLarge,
-    /// A trailer field that is none, or a trailer signature that is missing, doubled or not due.
+    /// A signature of a chunk or of the trailers that is none: not 64 hexadecimal digits.
+    MalformedSignature,
+    /// A trailer field that is none, or a trailer signature that is doubled or not due.
     MalformedTrailer,
     /// More than `TRAILER_SIZE_MAX` bytes of trailers, or a line of more than `CHUNK_LINE_SIZE_MAX`.
     TrailerTooLarge,
     /// Another number of payload bytes than `x-amz-decoded-content-length` says.
     LengthMismatch,
-    /// HTTP's framing ends before aws-chunked does: S3's `IncompleteBody`.
+    /// HTTP's framing ends before aws-chunked does, or the trailers end without their signature.
     EndsEarly,
 }
 

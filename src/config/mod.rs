@@ -19,6 +19,9 @@ pub use options::{Options, environment_name};
 pub use resolve::{ConfigError, ConfigFile, Layers, RootEnvironment, Source};
 pub use values::timeout as duration;
 
+/// The region that is named where none was asked for and one must be.
+pub const REGION_DEFAULT: &str = "us-east-1";
+
 /// Everything an operator decides, resolved and validated.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,11 +40,16 @@ pub struct Config {
     pub domains: Vec<String>,
     pub durability: Durability,
     pub read_mode: ReadMode,
-    pub region: String,
+    pub verify_reads: VerifyReads,
+    pub list_unreadable: ListUnreadable,
+    /// The only one that credentials may be scoped to; any is believed when `None`.
+    pub region: Option<String>,
     /// Requests and links of Signature Version 2 are believed, too: a weakness, for old programs.
     pub allow_sigv2: bool,
     /// Bytes of all blocks of all cores.
     pub buffer_memory: u64,
+    /// Bytes that requests hold beside blocks, at most.
+    pub request_memory: u64,
     pub drain_timeout: Duration,
     pub log_level: LogLevel,
     /// One log line per request, not only per error.
@@ -75,6 +83,7 @@ impl Config {
             ("read_mode", self.read_mode != new.read_mode),
             ("region", self.region != new.region),
             ("buffer_memory", self.buffer_memory != new.buffer_memory),
+            ("request_memory", self.request_memory != new.request_memory),
             ("connections_per_core_max", self.connections_per_core_max != new.connections_per_core_max),
         ];
         compared.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
@@ -92,6 +101,7 @@ impl Config {
             read_mode: self.read_mode,
             region: self.region.clone(),
             buffer_memory: self.buffer_memory,
+            request_memory: self.request_memory,
             connections_per_core_max: self.connections_per_core_max,
             ..new
         }
@@ -181,6 +191,26 @@ impl ReadMode {
             ReadMode::Cached => "cached",
         }
     }
+}
+
+/// Which objects are compared with their checksums while they are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyReads {
+    /// Those that come from the disk through the server's own buffers.
+    #[default]
+    Passing,
+    /// All that are read whole; they pass through those buffers for it.
+    Always,
+}
+
+/// What becomes of a listing that comes to a directory which the server's user may not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListUnreadable {
+    /// It fails: who takes what is not listed for gone would delete it elsewhere.
+    #[default]
+    Fail,
+    /// Its keys are left out.
+    Skip,
 }
 
 /// The least important kind of line that is still logged.

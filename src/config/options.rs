@@ -64,7 +64,20 @@ pub struct Options {
     #[serde(deserialize_with = "scalar")]
     pub read_mode: Option<Text>,
 
-    /// The region that clients sign for [default: us-east-1].
+    /// Which objects are compared with their checksums while they are sent, so that a bad disk is found out by the server: `passing`
+    /// those that come from the disk through its own buffers, `always` all that are read whole [default: passing].
+    #[arg(long, value_name = "MODE")]
+    #[serde(deserialize_with = "scalar")]
+    pub verify_reads: Option<Text>,
+
+    /// What becomes of a listing that comes to a directory which the server's user may not read: `fail` answers AccessDenied,
+    /// `skip` leaves its keys out and logs how many such directories there were [default: fail].
+    #[arg(long, value_name = "MODE")]
+    #[serde(deserialize_with = "scalar")]
+    pub list_unreadable: Option<Text>,
+
+    /// The only region that clients may sign for; others are told it. Without it any is believed, and each client is told that it is
+    /// in its own [default: any].
     #[arg(long, value_name = "NAME")]
     #[serde(deserialize_with = "scalar")]
     pub region: Option<Text>,
@@ -79,6 +92,12 @@ pub struct Options {
     #[arg(long, value_name = "SIZE")]
     #[serde(deserialize_with = "scalar")]
     pub buffer_memory: Option<Text>,
+
+    /// Memory for everything else that requests hold, all cores together: documents, listing pages, small bodies, cached
+    /// directories [default: 256MiB].
+    #[arg(long, value_name = "SIZE")]
+    #[serde(deserialize_with = "scalar")]
+    pub request_memory: Option<Text>,
 
     /// How long requests in flight may take to finish after SIGTERM, such as `30s` or `500ms` [default: 30s].
     #[arg(long, value_name = "DURATION")]
@@ -131,7 +150,8 @@ pub struct Options {
     #[serde(deserialize_with = "scalar")]
     pub xml_size_max: Option<Text>,
 
-    /// Connections that one core serves at a time [default: 16384].
+    /// Connections that one core serves at a time. Beyond, somebody idle is closed for a newcomer, who has sent nothing signed before
+    /// who has; with none idle, health is answered and all else is 503 SlowDown [default: 16384].
     #[arg(long, value_name = "COUNT")]
     #[serde(deserialize_with = "scalar")]
     pub connections_per_core_max: Option<Text>,

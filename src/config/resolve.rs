@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::options::{Options, Text, environment_name};
 use super::values::{self, Remedy};
-use super::{CertificateFiles, Config, Cores, Durability, KeyPart, Listen, LogLevel, ReadMode, RootSource, Scheme};
+use super::{
+    CertificateFiles, Config, Cores, Durability, KeyPart, ListUnreadable, Listen, LogLevel, ReadMode, RootSource, Scheme,
+    VerifyReads,
+};
 use crate::base::secret::Secret;
 use crate::limits;
 
@@ -118,9 +121,12 @@ impl Layers {
             domains: values!(self, domain, values::domain)?,
             durability: value!(self, durability, values::durability, Durability::Acked)?,
             read_mode: value!(self, read_mode, values::read_mode, ReadMode::Auto)?,
-            region: value!(self, region, values::region, "us-east-1".to_owned())?,
+            verify_reads: value!(self, verify_reads, values::verify_reads, VerifyReads::Passing)?,
+            list_unreadable: value!(self, list_unreadable, values::list_unreadable, ListUnreadable::Fail)?,
+            region: value!(self, region, |text| values::region(text).map(Some), None)?,
             allow_sigv2: value!(self, allow_sigv2, values::boolean, false)?,
             buffer_memory: value!(self, buffer_memory, buffer_memory, limits::BUFFER_MEMORY_DEFAULT)?,
+            request_memory: value!(self, request_memory, request_memory, limits::REQUEST_MEMORY_DEFAULT)?,
             drain_timeout: value!(self, drain_timeout, values::timeout, seconds(limits::DRAIN_TIMEOUT_DEFAULT_S))?,
             log_level: value!(self, log_level, values::log_level, LogLevel::Info)?,
             log_requests: value!(self, log_requests, values::boolean, false)?,
@@ -289,6 +295,14 @@ fn buffer_memory(text: &str) -> Result<u64, Remedy> {
     if bytes < LEAST { Err("write at least 2MiB: the blocks of one transfer") } else { Ok(bytes) }
 }
 
+/// The largest request of each kind must fit beside what is fixed.
+fn request_memory(text: &str) -> Result<u64, Remedy> {
+    const LEAST: u64 = limits::REQUEST_MEMORY_MIN;
+    const { assert!(LEAST == 96 * 1024 * 1024, "the sentence below says 96MiB") };
+    let bytes = values::size(text)?;
+    if bytes < LEAST { Err("write at least 96MiB: caches of uploads, and the largest documents") } else { Ok(bytes) }
+}
+
 fn path(text: &str) -> Result<PathBuf, Remedy> {
     if text.is_empty() || text.contains('\0') { Err("write a path") } else { Ok(Path::new(text).to_path_buf()) }
 }
@@ -334,10 +348,11 @@ mod tests {
         let config = only_flags(|_| ()).expect("valid");
         assert_eq!(config.listen, [Listen { scheme: Scheme::Http, address: "127.0.0.1:9000".parse().expect("address") }]);
         assert_eq!((config.metrics_listen, config.config_dir), (None, "/data/.sluice/config".into()));
-        assert_eq!((config.region.as_str(), config.cores), ("us-east-1", Cores::Auto));
+        assert_eq!((config.region, config.cores), (None, Cores::Auto));
         assert_eq!((config.durability, config.read_mode), (Durability::Acked, ReadMode::Auto));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!(config.buffer_memory, limits::BUFFER_MEMORY_DEFAULT);
+        assert_eq!(config.request_memory, limits::REQUEST_MEMORY_DEFAULT);
         assert!(matches!(config.root, RootSource::Stored));
         assert!(!config.log_requests && config.tls.is_empty() && config.domains.is_empty());
     }
@@ -357,12 +372,12 @@ mod tests {
                 layers.file = toml("region = 'from-file'");
             }
             let expected = match subset {
-                _ if subset & 1 != 0 => "from-flag",
-                _ if subset & 2 != 0 => "from-environment",
-                _ if subset & 4 != 0 => "from-file",
-                _ => "us-east-1",
+                _ if subset & 1 != 0 => Some("from-flag"),
+                _ if subset & 2 != 0 => Some("from-environment"),
+                _ if subset & 4 != 0 => Some("from-file"),
+                _ => None,
             };
-            assert_eq!(layers.resolve().expect("valid").region, expected, "subset {subset:03b}");
+            assert_eq!(layers.resolve().expect("valid").region.as_deref(), expected, "subset {subset:03b}");
         }
     }
 
@@ -370,7 +385,7 @@ mod tests {
     fn every_option_is_taken_from_every_layer() {
         const FILE: &str = "directory = '/d'\nlisten = ['https://127.0.0.1:1']\nmetrics_listen = ':2'\ncores = '1'\nconfig_dir = '/c'\n\
             tls_cert = 'c.pem'\ntls_key = ['k.pem']\ndomain = 'x.org'\ndurability = 'strict'\nread_mode = 'direct'\n\
-            region = 'r'\nbuffer_memory = '1G'\ndrain_timeout = 1\nlog_level = 'debug'\nlog_requests = true\n\
+            list_unreadable = 'skip'\nverify_reads = 'always'\nregion = 'r'\nbuffer_memory = '1G'\nrequest_memory = '2G'\ndrain_timeout = 1\nlog_level = 'debug'\nlog_requests = true\n\
             head_timeout = '2s'\nidle_timeout = '3s'\nbody_stall_timeout = '4s'\ntotal_timeout = '5s'\nminimum_rate = 6\nput_size_max = '7GiB'\nxml_size_max = 8\n\
             connections_per_core_max = 7\nroot_access_key_file = '/a'\nroot_secret_key_file = '/s'";
         let options = Options::from_toml(FILE).expect("valid TOML");
@@ -386,7 +401,8 @@ mod tests {
             assert_eq!(config.tls, [CertificateFiles { cert: "c.pem".into(), key: "k.pem".into() }]);
             assert_eq!(config.domains, ["x.org"]);
             assert_eq!((config.durability, config.read_mode), (Durability::Strict, ReadMode::Direct));
-            assert_eq!((config.buffer_memory, config.minimum_rate), (1 << 30, 6));
+            assert_eq!((config.list_unreadable, config.verify_reads), (ListUnreadable::Skip, VerifyReads::Always));
+            assert_eq!((config.buffer_memory, config.request_memory, config.minimum_rate), (1 << 30, 2 << 30, 6));
             assert_eq!((config.put_size_max, config.xml_size_max), (7 << 30, 8));
             assert_eq!((config.log_level, config.log_requests), (LogLevel::Debug, true));
             let timeouts =
@@ -503,7 +519,7 @@ mod tests {
         assert_eq!(old.needs_restart(&new), ["listen", "region"]);
         let reloaded = old.reloaded(new);
         assert!(old.needs_restart(&reloaded).is_empty());
-        assert_eq!((reloaded.log_level, reloaded.region.as_str()), (LogLevel::Debug, "us-east-1"));
+        assert_eq!((reloaded.log_level, reloaded.region), (LogLevel::Debug, None));
         assert!(old.needs_restart(&old.clone()).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Cores, Durability, LogLevel, ReadMode, Scheme};
+use super::{Cores, Durability, ListUnreadable, LogLevel, ReadMode, Scheme, VerifyReads};
 use crate::base::cpus;
 use crate::limits;
 
@@ -114,6 +114,22 @@ pub fn read_mode(text: &str) -> Result<ReadMode, Remedy> {
         "direct" => Ok(ReadMode::Direct),
         "cached" => Ok(ReadMode::Cached),
         _ => Err("write auto, direct or cached"),
+    }
+}
+
+pub fn verify_reads(text: &str) -> Result<VerifyReads, Remedy> {
+    match text {
+        "passing" => Ok(VerifyReads::Passing),
+        "always" => Ok(VerifyReads::Always),
+        _ => Err("write passing or always"),
+    }
+}
+
+pub fn list_unreadable(text: &str) -> Result<ListUnreadable, Remedy> {
+    match text {
+        "fail" => Ok(ListUnreadable::Fail),
+        "skip" => Ok(ListUnreadable::Skip),
+        _ => Err("write fail or skip"),
     }
 }
 

@@ -43,10 +43,19 @@ pub enum Kind {
 
 const HEADER_PREFIX: &str = "x-amz-checksum-";
 
+/// Bytes of the longest value that S3 has: that of SHA-512.
+pub const VALUE_SIZE_MAX: usize = 64;
+/// The same in base64.
+const TEXT_SIZE_MAX: usize = VALUE_SIZE_MAX.div_ceil(3) * 4;
+
 /// In S3's `ChecksumAlgorithm`, but not here.
 const UNSUPPORTED: [&str; 5] = ["SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"];
 
 impl Algorithm {
+    /// What an object is given that came without a checksum, as S3 does since December 2024
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>).
+    pub const DEFAULT: Self = Self::Crc64Nvme;
+
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
 
@@ -108,6 +117,11 @@ impl Algorithm {
             Self::Sha1 => 20,
             Self::Sha256 => 32,
         }
+    }
+
+    /// Whether it costs next to nothing beside a copy of the bytes.
+    pub const fn is_cheap(self) -> bool {
+        self.crc().is_some()
     }
 
     /// Whether S3 makes this kind of multipart checksum with this algorithm.
@@ -214,7 +228,7 @@ impl Hasher {
 pub struct Value {
     algorithm: Algorithm,
     /// Zeros behind `algorithm.size()`.
-    bytes: [u8; 32],
+    bytes: [u8; VALUE_SIZE_MAX],
 }
 
 impl Value {
@@ -228,9 +242,16 @@ impl Value {
         if text.len() != algorithm.size().div_ceil(3) * 4 {
             return None;
         }
-        let mut bytes = [0; 33];
+        let mut bytes = [0; VALUE_SIZE_MAX + 2];
         let size = STANDARD.decode_slice(text, &mut bytes).ok()?;
         Self::from_bytes(algorithm, &bytes[..size])
+    }
+
+    /// Whether it is the checksum of `bytes`.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        let mut hasher = Hasher::new(self.algorithm);
+        hasher.update(bytes);
+        hasher.finish() == *self
     }
 
     /// Which checksum.
@@ -245,12 +266,12 @@ impl Value {
 
     /// Appends the value in base64.
     pub fn write_into(&self, out: &mut Vec<u8>) {
-        let mut text = [0; 44];
+        let mut text = [0; TEXT_SIZE_MAX];
         out.extend_from_slice(self.base64(&mut text).as_bytes());
     }
 
     fn new(algorithm: Algorithm, value: &[u8]) -> Self {
-        let mut bytes = [0; 32];
+        let mut bytes = [0; VALUE_SIZE_MAX];
         bytes[..value.len()].copy_from_slice(value);
         Self { algorithm, bytes }
     }
@@ -263,8 +284,8 @@ impl Value {
         self.as_bytes().iter().fold(0, |crc, byte| crc << 8 | u64::from(*byte))
     }
 
-    fn base64<'a>(&self, text: &'a mut [u8; 44]) -> &'a str {
-        // 32 bytes are 44 digits, so the slice is never too short.
+    fn base64<'a>(&self, text: &'a mut [u8; TEXT_SIZE_MAX]) -> &'a str {
+        // It has room for the longest value.
         let size = STANDARD.encode_slice(self.as_bytes(), text).unwrap_or(0);
         std::str::from_utf8(&text[..size]).unwrap_or_default()
     }
@@ -272,7 +293,7 @@ impl Value {
 
 impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.base64(&mut [0; 44]))
+        f.write_str(self.base64(&mut [0; TEXT_SIZE_MAX]))
     }
 }
 

@@ -13,7 +13,7 @@
 use super::md5::Md5;
 use crate::base::hex;
 use crate::base::time::Timestamp;
-use crate::limits::{PART_NUMBER_MAX, TIMESTAMP_GRAIN_NS};
+use crate::limits::PART_NUMBER_MAX;
 use std::io::Write;
 
 /// An ETag of ours.
@@ -65,8 +65,8 @@ impl ETag {
         (1..=PART_NUMBER_MAX).contains(&count).then(|| Self::Multipart { md5: md5.finish(), parts: count })
     }
 
-    /// The ETag of a file by its state. While `FileState::is_fresh`, give a `nonce` that was never given before: another write
-    /// within the same tick of the kernel's clock leaves the same state.
+    /// The ETag of a file by its state. While its bytes may become others without another state, give a `nonce` that was never given
+    /// before.
     pub fn synthetic(state: &FileState, nonce: Option<u64>) -> Self {
         let mut md5 = Md5::new();
         md5.update(b"sluice synthetic ETag 1\0");
@@ -137,14 +137,6 @@ impl ETag {
 impl std::fmt::Display for ETag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.text(&mut [0; SIZE_MAX]))
-    }
-}
-
-impl FileState {
-    /// Whether a change after this state was taken could leave the state as it is, because the kernel's clock has not moved
-    /// on. The ctime decides, as nobody can set it; one in the future means that the clock was put back.
-    pub fn is_fresh(&self, now: Timestamp) -> bool {
-        now.as_nanoseconds().saturating_sub(self.ctime.as_nanoseconds()) < TIMESTAMP_GRAIN_NS
     }
 }
 
@@ -241,16 +233,6 @@ mod tests {
         etags.dedup();
         assert_eq!(etags.len(), count);
         assert_eq!(ETag::synthetic(&base, None), ETag::synthetic(&base.clone(), None));
-    }
-
-    #[test]
-    fn fresh_for_20_ms() {
-        let after = |milliseconds: u32| Timestamp { seconds: 1000, nanoseconds: 5 + milliseconds * 1_000_000 };
-        assert!(state().is_fresh(after(0)) && state().is_fresh(after(19)));
-        assert!(!state().is_fresh(after(20)));
-        assert!(state().is_fresh(Timestamp::from_seconds(0)), "the clock was put back");
-        let future = FileState { mtime: Timestamp::from_seconds(9999), ..state() };
-        assert!(!future.is_fresh(after(20)), "a mtime that a user set ahead says nothing");
     }
 
     fn state() -> FileState {

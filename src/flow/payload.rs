@@ -23,27 +23,24 @@ pub struct Expectation {
     pub checksums: Vec<Value>,
     /// The checksum that the trailer announced in `x-amz-trailer` will bring.
     pub trailer: Option<Algorithm>,
-    /// A checksum to be computed though none was sent.
-    pub computed: Option<Algorithm>,
 }
 
 /// In what the body differs from what was said of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
     /// Content-MD5.
-    Md5,
+    Md5 { expected: [u8; 16], computed: [u8; 16] },
     /// The signed hash of the whole payload.
-    Sha256,
+    Sha256 { expected: [u8; 32], computed: [u8; 32] },
     /// The signature of a chunk, or of the trailers.
     Signature,
     /// A checksum.
     Checksum(Algorithm),
-    /// The announced trailer did not come, or is no checksum; or a checksum came that was not announced.
+    /// The announced trailer did not come, or one came that was not announced.
     Trailer,
+    /// The value of the announced trailer is no checksum.
+    TrailerValue(Algorithm),
 }
-
-/// What the names of all checksums begin with.
-const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
 /// The digests of a body that was as it should be.
 #[derive(Debug, Clone)]
@@ -88,9 +85,7 @@ impl Payload {
     /// Ready for the first byte.
     pub fn new(expectation: Expectation) -> Self {
         let sent = expectation.checksums.iter().map(Value::algorithm);
-        let mut algorithms: Vec<Algorithm> = sent.chain(expectation.trailer).chain(expectation.computed).collect();
-        algorithms.dedup();
-        let hashers = algorithms.into_iter().map(Hasher::new).collect();
+        let hashers = sent.chain(expectation.trailer).map(Hasher::new).collect();
         let whole = expectation.sha256.map(|_| Sha256::new());
         Self {
             expectation,
@@ -103,6 +98,11 @@ impl Payload {
             awaiting: VecDeque::new(),
             mismatch: None,
         }
+    }
+
+    /// The checksum that the client sends, in a header or in a trailer.
+    pub fn sent(&self) -> Option<Algorithm> {
+        self.expectation.checksums.first().map(Value::algorithm).or(self.expectation.trailer)
     }
 
     /// Computes this checksum too. Before the first byte.
@@ -168,8 +168,8 @@ impl Payload {
                 self.mismatch = Some(Mismatch::Signature);
             }
             self.check_trailers();
-        } else if self.expectation.sha256.take_if(|expected| *expected == *hash).is_none() {
-            self.mismatch = Some(Mismatch::Sha256);
+        } else if let Some(expected) = self.expectation.sha256.take().filter(|expected| expected != hash) {
+            self.mismatch = Some(Mismatch::Sha256 { expected, computed: *hash });
         }
         self.mismatch.map_or(Ok(()), Err)
     }
@@ -239,22 +239,25 @@ impl Payload {
         if let Some(mismatch) = self.mismatch {
             return Err(mismatch);
         }
-        if self.expectation.md5.is_some() && self.expectation.md5 != md5 {
-            return Err(Mismatch::Md5);
+        if let Some(expected) = self.expectation.md5
+            && md5 != Some(expected)
+        {
+            return Err(Mismatch::Md5 { expected, computed: md5.unwrap_or_default() });
         }
         // Where it is computed elsewhere, `check_sha256` has taken away what was expected.
-        if let Some(expected) = self.expectation.sha256
-            && self.whole.is_none_or(|whole| whole.finish() != expected)
-        {
-            return Err(Mismatch::Sha256);
+        if let Some(expected) = self.expectation.sha256 {
+            let computed = self.whole.map(Sha256::finish).unwrap_or_default();
+            if computed != expected {
+                return Err(Mismatch::Sha256 { expected, computed });
+            }
         }
         if !self.awaiting.is_empty() {
             return Err(Mismatch::Signature);
         }
         let mut expected = self.expectation.checksums;
         if let Some(algorithm) = self.expectation.trailer {
-            let value = self.trailer_value.and_then(|text| Value::parse(algorithm, &text));
-            expected.push(value.ok_or(Mismatch::Trailer)?);
+            let text = self.trailer_value.ok_or(Mismatch::Trailer)?;
+            expected.push(Value::parse(algorithm, &text).ok_or(Mismatch::TrailerValue(algorithm))?);
         }
         let checksums: Vec<Value> = self.hashers.into_iter().map(Hasher::finish).collect();
         for value in &expected {
@@ -288,8 +291,9 @@ impl Sink for Payload {
         self.trailers.push(b'\n');
         if self.expectation.trailer.is_some_and(|algorithm| name.eq_ignore_ascii_case(algorithm.header())) {
             self.trailer_value = Some(value.as_bytes().to_vec());
-        } else if name.to_ascii_lowercase().starts_with(CHECKSUM_PREFIX) {
-            // One that was not announced was not computed: to take it unseen would be to say that it is right.
+        } else {
+            // A checksum that was not announced was not computed: to take it unseen would be to say that it is right. Anything
+            // else S3 does not take either.
             self.mismatch = Some(Mismatch::Trailer);
         }
     }

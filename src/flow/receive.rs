@@ -12,8 +12,8 @@ use crate::body::{BodyError, Decoder};
 use crate::digest::Md5;
 use crate::digest::checksum::Value;
 use crate::io::{BlockSlice, DirectFile};
-use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, CHUNK_ENDS_MAX, RECEIVE_SIZE, STALL_DURATION};
-use crate::mem::{Arena, Block};
+use crate::limits::{BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_PER_TRANSFER_MAX, CHUNK_ENDS_MAX, RECEIVE_SIZE, ROOM_WAIT, STALL_DURATION};
+use crate::mem::{Arena, Block, Lease};
 use crate::net::{Exchange, ReceiveError, Stall};
 use crate::sys::Errno;
 
@@ -34,12 +34,16 @@ pub enum TransferError {
     Disk(Errno),
     /// The file was taken away from this writer (`Target::is_closed`).
     Closed,
+    /// It would take more memory than there is, or takes it for too long from others that wait.
+    NoRoom,
 }
 
 /// A body in memory.
 pub struct Received {
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Keeps room for them.
+    pub lease: Lease,
     /// Its MD5, where the request said what it had to be. Otherwise it is left to whoever has several bodies to hash together.
     pub md5: Option<[u8; 16]>,
     /// Its checksums: those that were sent, or the computed one.
@@ -68,40 +72,74 @@ pub struct Target<'a> {
     pub is_closed: &'a dyn Fn() -> bool,
 }
 
-/// Receives a body of at most `size_max` bytes into memory. `size` is its length where that is known.
+/// Memory for a body that is received whole.
+pub struct Whole {
+    /// More bytes than this are refused.
+    pub size_max: usize,
+    /// Its length, where that is known.
+    pub size: Option<u64>,
+    /// Bytes that are held for each of its own.
+    pub factor: usize,
+}
+
+impl Whole {
+    /// Bytes that a lease must have for it to begin.
+    pub fn leased_at_first(&self) -> usize {
+        self.allocated_at_first() * self.factor
+    }
+
+    fn allocated_at_first(&self) -> usize {
+        let size = self.size.map_or(RECEIVE_SIZE, |size| usize::try_from(size).unwrap_or(usize::MAX).min(self.size_max));
+        // Framing stands between the payload until it is decoded away: room for it behind.
+        size + FRAMING_ROOM
+    }
+}
+
+/// Receives a body into memory of which a `lease` is there.
 pub async fn receive_into_memory(
     exchange: &mut Exchange,
     mut decoder: Box<Decoder>,
     mut payload: Box<Payload>,
-    size: Option<u64>,
-    size_max: usize,
+    whole: Whole,
+    mut lease: Lease,
 ) -> Result<Received, TransferError> {
-    let expected = size.map_or(RECEIVE_SIZE, |size| usize::try_from(size).unwrap_or(usize::MAX).min(size_max));
-    // Framing stands between the payload until it is decoded away: room for it behind.
-    let mut bytes = vec![0; expected + FRAMING_ROOM];
+    let mut bytes = vec![0; whole.allocated_at_first()];
     let mut filled = 0;
+    let since = Instant::now();
     while !decoder.is_finished() {
+        // What it holds cannot be set aside: where others wait for room, it has as long as they have.
+        if lease.is_wanted() && since.elapsed() > ROOM_WAIT {
+            return Err(TransferError::NoRoom);
+        }
         if bytes.len() - filled < FRAMING_ROOM {
+            if !lease.resize((bytes.len() + RECEIVE_SIZE) * whole.factor) {
+                return Err(TransferError::NoRoom);
+            }
             bytes.resize(bytes.len() + RECEIVE_SIZE, 0);
         }
         let wanted = decoder.raw_wanted().min(bytes.len() - filled);
         if wanted == 0 {
             return Err(TransferError::Ended);
         }
-        let count = exchange.receive(&mut bytes[filled..filled + wanted], Stall::Ignore).await.map_err(interrupted)?;
+        let count = match exchange.receive(&mut bytes[filled..filled + wanted], Stall::After(STALL_DURATION)).await {
+            // A client that does not send gives way to those that do.
+            Err(ReceiveError::Stalled) if lease.is_wanted() => return Err(TransferError::NoRoom),
+            Err(ReceiveError::Stalled) => continue,
+            received => received.map_err(interrupted)?,
+        };
         let fresh = &mut bytes[filled..filled + count];
         let decoded = decoder.decode(fresh, &mut *payload).map_err(TransferError::Body)?;
         exchange.put_back(&fresh[decoded.consumed..]);
         payload.absorb(&fresh[..decoded.payload]).map_err(TransferError::Mismatch)?;
         filled += decoded.payload;
-        if filled > size_max {
+        if filled > whole.size_max {
             return Err(TransferError::TooLarge);
         }
     }
     bytes.truncate(filled);
     let md5 = payload.expects_md5().then(|| Md5::of(&bytes));
     let checksums = payload.finish(md5).map_err(TransferError::Mismatch)?;
-    Ok(Received { bytes, md5, checksums })
+    Ok(Received { bytes, lease, md5, checksums })
 }
 
 /// Room for chunk lines and trailers behind a payload that is received whole; where they take more, it grows.
@@ -116,6 +154,7 @@ pub async fn receive_into_file(
     target: Target<'_>,
 ) -> Result<ReceivedFile, TransferError> {
     let chunks = payload.hash_elsewhere().then(Chunks::default);
+    let file = target.file.clone();
     let mut upload = Filling {
         exchange,
         arena,
@@ -137,9 +176,21 @@ pub async fn receive_into_file(
     while let Some(result) = writes.next().await {
         written = written.and(result);
     }
-    outcome?;
-    written?;
-    upload.finish().await
+    let received = match outcome.and(written) {
+        Ok(()) => upload.finish().await,
+        Err(error) => {
+            drop(upload);
+            Err(error)
+        }
+    };
+    let closed = close(file).await;
+    received.and_then(|received| closed.map(|()| received))
+}
+
+/// Closes the ring's descriptor: on filesystems that flush at close, its error is a lost write.
+async fn close(file: Rc<DirectFile>) -> Result<(), TransferError> {
+    let Ok(file) = Rc::try_unwrap(file) else { return Ok(()) };
+    file.close().await.map_err(|error| TransferError::Disk(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
 }
 
 async fn write_block(file: Rc<DirectFile>, slice: BlockSlice, offset: u64) -> Result<(), TransferError> {

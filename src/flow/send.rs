@@ -1,19 +1,23 @@
 //! A file to the client. Cached pages leave by sendfile(2); the rest is read O_DIRECT into blocks, several ahead of the
 //! socket. Before the last bytes leave, the file is looked at once more: if somebody edited it in place meanwhile, the
-//! answer is cut off rather than completed with a mixture.
+//! answer is cut off rather than completed with a mixture. And where a whole object passed through our own buffers, it is cut off
+//! if that was not what was stored.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::hashing;
 use super::slots::Slots;
 use crate::config::ReadMode;
-use crate::io::{DirectFile, blocking, turn};
+use crate::digest::checksum::{Hasher, Value};
+use crate::io::{DirectFile, Work, blocking, turn, within};
 use crate::limits::{
-    BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_AHEAD_MAX, BLOCKS_PER_TRANSFER_MAX, SEND_DIRECT_SIZE, SEND_QUANTUM_SIZE, STALL_DURATION,
+    BLOCK_ALIGN, BLOCK_SIZE, BLOCKS_AHEAD_MAX, BLOCKS_PER_TRANSFER_MAX, ROOM_WAIT, SEND_DIRECT_SIZE, SEND_QUANTUM_SIZE,
+    STALL_DURATION,
 };
-use crate::mem::{Arena, Block};
+use crate::mem::{Arena, Block, Rank, Room};
 use crate::metrics::record::{self, ReadFrom};
 use crate::net::{Exchange, SendError, Stall};
 use crate::sys;
@@ -27,6 +31,8 @@ pub enum Reading {
     Disk(sys::Errno),
     /// The file is shorter than it was, or was edited while it was read.
     Changed,
+    /// What was read has not the checksum that it was stored with.
+    Corrupt,
 }
 
 /// What to send, decided before the first byte.
@@ -43,15 +49,23 @@ pub struct SendPlan<'a> {
     pub mode: ReadMode,
     /// Whether the file is still what it was when its ETag was read.
     pub is_unchanged: &'a dyn Fn() -> bool,
+    /// The checksum of these bytes, where they are a whole object and have one that costs little.
+    pub expected: Option<Value>,
+    /// To be compared also if all of it is cached: then it passes through our buffers for that.
+    pub always_compares: bool,
 }
 
 /// Sends what `plan` says.
-pub async fn send_file(exchange: &mut Exchange, arena: &Arena, plan: SendPlan<'_>) -> Result<(), Reading> {
+pub async fn send_file(exchange: &mut Exchange, arena: &Arena, room: &Room, plan: SendPlan<'_>) -> Result<(), Reading> {
+    // What is open for reading without waiting must wait on the ring.
+    sys::file::set_blocking(plan.file).map_err(Reading::Disk)?;
     let end = plan.offset + plan.length;
     let mut offset = plan.offset;
-    let SendPlan { file, direct, mode, is_unchanged, .. } = plan;
+    let SendPlan { file, direct, is_unchanged, expected, .. } = plan;
+    let mode = if plan.always_compares && expected.is_some() { ReadMode::Direct } else { plan.mode };
     let direct = direct.map(DirectFile::new).transpose().map_err(|_| Reading::Disk(sys::Errno::MFILE))?.map(Rc::new);
-    let mut sender = Sender { exchange, arena, file, direct, is_unchanged, end };
+    let comparison = expected.map(|expected| Comparison { hasher: Hasher::new(expected.algorithm()), expected, at: offset });
+    let mut sender = Sender { exchange, arena, room, file, direct, is_unchanged, comparison, end };
     let result = loop {
         if offset == end {
             break Ok(());
@@ -74,10 +88,20 @@ pub async fn send_file(exchange: &mut Exchange, arena: &Arena, plan: SendPlan<'_
 struct Sender<'a> {
     exchange: &'a mut Exchange,
     arena: &'a Arena,
+    room: &'a Room,
     file: &'a OwnedFd,
     direct: Option<Rc<DirectFile>>,
     is_unchanged: &'a dyn Fn() -> bool,
+    comparison: Option<Comparison>,
     end: u64,
+}
+
+/// The checksum of what has passed so far.
+struct Comparison {
+    hasher: Hasher,
+    expected: Value,
+    /// Where that ends.
+    at: u64,
 }
 
 impl Sender<'_> {
@@ -106,7 +130,7 @@ impl Sender<'_> {
     /// Reads what is missing of a range into the page cache, on a helper.
     async fn fill_cache(&self, start: u64, end: u64) -> bool {
         let Ok(file) = self.file.try_clone() else { return false };
-        let filled = blocking(move || {
+        let filled = blocking(Work::Read, move || {
             let mut holes = Vec::new();
             find_holes(&file, start, end, &mut holes);
             for (start, end) in &holes {
@@ -120,6 +144,8 @@ impl Sender<'_> {
     }
 
     async fn send_cached(&mut self, offset: &mut u64, end: u64) -> Result<(), Reading> {
+        // Nobody sees these bytes.
+        self.comparison = None;
         while *offset < end {
             if end == self.end && !(self.is_unchanged)() {
                 return Err(Reading::Changed);
@@ -190,14 +216,30 @@ impl Sender<'_> {
         outcome
     }
 
+    /// Takes what was read from `offset` on into the comparison, once, however often it is read; at the end it is decided.
+    fn compare(&mut self, bytes: &[u8], offset: u64) -> Result<(), Reading> {
+        let Some(comparison) = &mut self.comparison else { return Ok(()) };
+        let known = usize::try_from(comparison.at.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if let Some(new) = bytes.get(known..) {
+            comparison.hasher.update(new);
+            comparison.at += new.len() as u64;
+        }
+        let Some(Comparison { hasher, expected, .. }) = self.comparison.take_if(|comparison| comparison.at == self.end) else {
+            return Ok(());
+        };
+        if hasher.finish() == expected { Ok(()) } else { Err(Reading::Corrupt) }
+    }
+
     /// The bytes from `offset` to `end`, of a block whose read began at the sector of `offset`.
-    fn what_was_read<'b>(&self, block: &'b Block, read: usize, offset: u64, end: u64) -> Result<&'b [u8], Reading> {
+    fn what_was_read<'b>(&mut self, block: &'b Block, read: usize, offset: u64, end: u64) -> Result<&'b [u8], Reading> {
         record::read(ReadFrom::Disk, read);
         let start = offset - offset % BLOCK_ALIGN as u64;
         if start + (read as u64) < end || (end == self.end && !(self.is_unchanged)()) {
             return Err(Reading::Changed);
         }
-        Ok(&block.bytes()[(offset - start) as usize..(end - start) as usize])
+        let bytes = &block.bytes()[(offset - start) as usize..(end - start) as usize];
+        self.compare(bytes, offset)?;
+        Ok(bytes)
     }
 
     /// To a client that had a block for too long: it is waited for without one, and gets about what it takes at once, read for it
@@ -251,7 +293,9 @@ impl Sender<'_> {
         while *offset < end {
             let file = self.file.try_clone().map_err(|_| Reading::Disk(sys::Errno::MFILE))?;
             let (start, size) = (*offset, (end - *offset).min(COPY_SIZE) as usize);
-            let copied = blocking(move || {
+            let lease = within(ROOM_WAIT, pin!(self.room.take_as(Rank::Large, size))).await;
+            let _lease = lease.ok_or(Reading::Disk(sys::Errno::NOMEM))?;
+            let copied = blocking(Work::Read, move || {
                 let mut bytes = vec![0; size];
                 sys::file::read_full_at(&file, &mut bytes, start).map(|count| {
                     bytes.truncate(count);
@@ -264,6 +308,7 @@ impl Sender<'_> {
             if bytes.len() < size || (is_last && !(self.is_unchanged)()) {
                 return Err(Reading::Changed);
             }
+            self.compare(&bytes, start)?;
             self.exchange.send(&bytes, !is_last).await.map_err(Reading::Client)?;
             *offset += size as u64;
         }

@@ -3,12 +3,18 @@
 use crate::base::time::Timestamp;
 
 /// The values of the conditional fields, or of their `x-amz-copy-source-if-` twins.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conditions<'a> {
     pub if_match: Option<&'a str>,
     pub if_none_match: Option<&'a str>,
     pub if_modified_since: Option<&'a str>,
     pub if_unmodified_since: Option<&'a str>,
+}
+
+impl Conditions<'_> {
+    pub fn are_none(&self) -> bool {
+        *self == Conditions::default()
+    }
 }
 
 /// What the conditions make of a request.
@@ -23,14 +29,17 @@ pub enum Outcome {
 
 /// GET and HEAD of an object that exists, in the order of RFC 9110 section 13.2.2. It is S3's as well: a true If-Match wins
 /// over a false If-Unmodified-Since, a false If-None-Match over a true If-Modified-Since
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>). A date that is no date is ignored.
-pub fn evaluate_read(conditions: &Conditions<'_>, etag: &str, last_modified_s: i64) -> Outcome {
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>). What is no date is ignored, and so is an
+/// If-Modified-Since that lies ahead of `now` (RFC 2616 section 14.25: it is invalid; S3 holds on to that).
+pub fn evaluate_read(conditions: &Conditions<'_>, etag: &str, last_modified_s: i64, now: Timestamp) -> Outcome {
+    let date = |text: Option<&str>| Some(Timestamp::parse_http_date(text?.trim(), now)?.seconds);
     match (conditions.if_match, date(conditions.if_unmodified_since)) {
         (Some(list), _) if !etag_matches(list, etag) => return Outcome::PreconditionFailed("If-Match"),
         (None, Some(date_s)) if last_modified_s > date_s => return Outcome::PreconditionFailed("If-Unmodified-Since"),
         _ => {}
     }
-    let modified = match (conditions.if_none_match, date(conditions.if_modified_since)) {
+    let modified_since = date(conditions.if_modified_since).filter(|date_s| *date_s <= now.seconds);
+    let modified = match (conditions.if_none_match, modified_since) {
         (Some(list), _) => !etag_matches_weakly(list, etag),
         (None, Some(date_s)) => last_modified_s > date_s,
         (None, None) => true,
@@ -39,9 +48,9 @@ pub fn evaluate_read(conditions: &Conditions<'_>, etag: &str, last_modified_s: i
 }
 
 /// CopyObject and UploadPartCopy: the same rules, and what would be 304 is 412
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>).
-pub fn evaluate_copy_source(conditions: &Conditions<'_>, etag: &str, last_modified_s: i64) -> Outcome {
-    match evaluate_read(conditions, etag, last_modified_s) {
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>). S3 ignores the same dates there.
+pub fn evaluate_copy_source(conditions: &Conditions<'_>, etag: &str, last_modified_s: i64, now: Timestamp) -> Outcome {
+    match evaluate_read(conditions, etag, last_modified_s, now) {
         Outcome::NotModified if conditions.if_none_match.is_some() => Outcome::PreconditionFailed("If-None-Match"),
         Outcome::NotModified => Outcome::PreconditionFailed("If-Modified-Since"),
         outcome => outcome,
@@ -51,17 +60,28 @@ pub fn evaluate_copy_source(conditions: &Conditions<'_>, etag: &str, last_modifi
 /// Whether `list` (`*`, or entity tags with or without quotes) holds `etag` by the strong comparison of RFC 9110
 /// section 8.8.3.2: a weak tag equals nothing. `etag` is ours, quoted or not.
 pub fn etag_matches(list: &str, etag: &str) -> bool {
-    list.trim() == "*" || tags(list).any(|tag| !tag.weak && tag.opaque == unquoted(etag))
+    is_any(list) || tags(list).any(|tag| !tag.weak && tag.opaque == unquoted(etag))
 }
 
 /// The weak comparison, for If-None-Match.
 pub fn etag_matches_weakly(list: &str, etag: &str) -> bool {
-    list.trim() == "*" || tags(list).any(|tag| tag.opaque == unquoted(etag))
+    is_any(list) || tags(list).any(|tag| tag.opaque == unquoted(etag))
+}
+
+/// Whether this is `*` alone or a list without it (RFC 9110 section 13.1.1). Of both together, which two lines of a field make, each
+/// half can be what its sender meant.
+pub fn is_condition(list: &str) -> bool {
+    is_any(list) || !tags(list).any(|tag| !tag.is_quoted && tag.opaque == "*")
+}
+
+fn is_any(list: &str) -> bool {
+    list.trim() == "*"
 }
 
 /// An entity tag of a list, without its quotes.
 struct Tag<'a> {
     weak: bool,
+    is_quoted: bool,
     opaque: &'a str,
 }
 
@@ -84,16 +104,12 @@ fn tags(list: &str) -> impl Iterator<Item = Tag<'_>> {
             }
         };
         rest = tail;
-        Some(Tag { weak, opaque })
+        Some(Tag { weak, is_quoted: quoted.is_some(), opaque })
     })
 }
 
 fn unquoted(etag: &str) -> &str {
     etag.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(etag)
-}
-
-fn date(text: Option<&str>) -> Option<i64> {
-    text.and_then(|text| Timestamp::parse_http_date(text.trim())).map(|date| date.seconds)
 }
 
 #[cfg(test)]
@@ -107,6 +123,8 @@ mod tests {
     const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+    const NOW: Timestamp = Timestamp::from_seconds(MODIFIED_S + 1);
+    const AHEAD: &str = "Sun, 06 Nov 1994 08:49:39 GMT";
     const OTHER: &str = "\"other\"";
 
     /// If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since.
@@ -133,6 +151,9 @@ mod tests {
             (None, None, Some(AFTER), None, NotModified),
             (None, None, Some(BEFORE), None, Proceed),
             (None, None, Some("0"), None, Proceed),
+            (None, None, Some(AHEAD), None, Proceed),
+            (None, None, None, Some(AHEAD), Proceed),
+            (None, Some(ETAG), Some(AHEAD), None, NotModified),
             // Step 3 decides, step 4 is not reached.
             (None, Some(ETAG), Some(BEFORE), None, NotModified),
             (None, Some(OTHER), Some(AFTER), None, Proceed),
@@ -144,18 +165,23 @@ mod tests {
         ];
         for &(if_match, if_none_match, if_modified_since, if_unmodified_since, expected) in rows {
             let conditions = Conditions { if_match, if_none_match, if_modified_since, if_unmodified_since };
-            assert_eq!(evaluate_read(&conditions, ETAG, MODIFIED_S), expected, "{conditions:?}");
+            assert_eq!(evaluate_read(&conditions, ETAG, MODIFIED_S, NOW), expected, "{conditions:?}");
             let copy = match expected {
                 NotModified if if_none_match.is_some() => PreconditionFailed("If-None-Match"),
                 NotModified => PreconditionFailed("If-Modified-Since"),
                 other => other,
             };
-            assert_eq!(evaluate_copy_source(&conditions, ETAG, MODIFIED_S), copy, "{conditions:?}");
+            assert_eq!(evaluate_copy_source(&conditions, ETAG, MODIFIED_S, NOW), copy, "{conditions:?}");
         }
     }
 
     #[test]
     fn lists_of_entity_tags() {
+        for (list, expected) in
+            [("*", true), (" * ", true), ("\"a\", b", true), ("\"*\", a", true), ("", true), ("*, a", false), ("\"a\",*", false)]
+        {
+            assert_eq!(is_condition(list), expected, "{list}");
+        }
         for (list, strong, weak) in [
             ("\"a\"", true, true),
             ("a", true, true),

@@ -1,17 +1,6 @@
 //! How long is the body, and what becomes of the connection? RFC 9112 sections 3.2, 6 and 9, decided once from all fields.
 
-use super::head::{Head, HeadError, Span, Version};
-
-/// How the body of a request is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// Neither Content-Length nor Transfer-Encoding: no body (RFC 9112 section 6.3, rule 7).
-    None,
-    /// This many bytes.
-    Length(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-}
+use super::head::{Framing, Head, HeadError, Span, Version};
 
 /// What the fields say, while they are read.
 #[derive(Default)]

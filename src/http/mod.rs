@@ -1,5 +1,5 @@
-//! What was asked, and how is it framed? The request head as offsets into the caller's buffer, without allocation; the
-//! framing of its body; ranges, conditionals, and the bytes of an answer's head.
+//! What was asked, and how is it framed? The request head as offsets into the caller's buffer, without allocation unless
+//! it has dozens of fields; the framing of its body; ranges, conditionals, and the bytes of an answer's head.
 //!
 //! Imports `limits` and `base`. Pure: no I/O, time is an argument.
 //!
@@ -7,16 +7,19 @@
 //! parameters. Whatever two parsers could read differently is refused here, once, while the head is parsed: a `Head` that
 //! exists has exactly one reading, so that nothing behind it has to check framing again.
 
+mod ascii;
 pub mod conditional;
 mod framing;
 mod head;
+mod parse;
 mod range;
 mod request;
 mod response;
 mod target;
 
-pub use framing::Framing;
-pub use head::{Head, HeadError, Parsed, Version, is_field, parse};
+pub use ascii::{in_ascii, parameters_in_ascii};
+pub use head::{Framing, Head, HeadError, Version};
+pub use parse::{Parsed, is_field, parse};
 pub use range::{Range, select};
 pub use request::{Headers, Request};
 pub use response::{CONTINUE, DateCache, end_head, reason, write_header, write_own, write_own_number, write_status};

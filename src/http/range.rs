@@ -14,8 +14,8 @@ pub enum Range {
 /// What `range` selects from `size` bytes.
 ///
 /// A malformed range, another unit, or several ranges are ignored, as RFC 9110 section 14.2 allows and S3 does
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>: one range a request). Nothing of an empty object can be
-/// selected: a 206 could not name its bytes.
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>: one range a request). The tail of an empty object is
+/// all of it, as of any that is shorter than the suffix (section 14.1.2), but a 206 could not name its bytes.
 pub fn select(range: Option<&str>, size: u64) -> Range {
     let Some((first, last)) = range.and_then(parse) else {
         return Range::Whole;
@@ -23,6 +23,7 @@ pub fn select(range: Option<&str>, size: u64) -> Range {
     let (start, end) = match (first, last) {
         // RFC 9110 section 14.1.2: a suffix longer than the object is all of it; a suffix of nothing is unsatisfiable.
         (None, Some(0)) => return Range::Unsatisfiable,
+        (None, Some(_)) if size == 0 => return Range::Whole,
         (None, Some(suffix)) => (size.saturating_sub(suffix), u64::MAX),
         (Some(start), Some(end)) if end < start => return Range::Whole,
         (Some(start), end) => (start, end.unwrap_or(u64::MAX)),
@@ -100,11 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_has_no_ranges() {
-        for range in ["bytes=0-", "bytes=0-0", "bytes=-1", "bytes=-0", "bytes=40-50"] {
+    fn an_empty_object_has_no_ranges_but_a_tail() {
+        for range in ["bytes=0-", "bytes=0-0", "bytes=-0", "bytes=40-50"] {
             assert_eq!(select(Some(range), 0), Range::Unsatisfiable, "{range}");
         }
-        assert_eq!(select(Some("bytes=1-0"), 0), Range::Whole);
+        for range in ["bytes=-1", "bytes=-99999", "bytes=-99999999999999999999999999", "bytes=1-0", "bytes=-1,-2"] {
+            assert_eq!(select(Some(range), 0), Range::Whole, "{range}");
+        }
         assert_eq!(select(None, 0), Range::Whole);
     }
 

@@ -1,7 +1,8 @@
 //! A parsed head with the bytes it was parsed from.
 
-use super::framing::Framing;
-use super::head::{Field, Head, Version};
+use std::borrow::Cow;
+
+use super::head::{Field, Framing, Head, Version};
 
 /// The request as it was asked.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,19 @@ impl<'a> Request<'a> {
     /// The value of the first field called `name` in any case.
     pub fn header_bytes(&self, name: &str) -> Option<&'a [u8]> {
         self.fields_called(name).next().map(|field| field.value.of(self.bytes))
+    }
+
+    /// All fields called `name` in any case, as the one list that they are (RFC 9110 section 5.3).
+    pub fn header_list(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut lines = self.fields_called(name).map(|field| field.value.of(self.bytes));
+        let first = lines.next()?;
+        let Some(second) = lines.next() else { return Some(Cow::Borrowed(first)) };
+        let mut list = [first, second].join(&b", "[..]);
+        for line in lines {
+            list.extend_from_slice(b", ");
+            list.extend_from_slice(line);
+        }
+        Some(Cow::Owned(list))
     }
 
     /// How many fields are called `name`. A field that decides who asks, or what, must not come twice.

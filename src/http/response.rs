@@ -1,7 +1,7 @@
 //! The head of an answer. Nothing that is written here can end a field early: stored metadata and echoed values are other
 //! people's bytes.
 
-use super::head::is_token;
+use super::parse::is_token;
 use crate::base::time::Timestamp;
 
 /// The interim answer that lets a waiting client send its body (RFC 9110 section 15.2.1).

@@ -1,20 +1,10 @@
 //! The request target, RFC 9112 section 3.2: path and query stay percent-encoded, as signatures need them.
 
 use super::framing::is_host;
-use super::head::{HeadError, Span};
+use super::head::{HeadError, Span, Target};
 use crate::base::percent;
 use crate::limits;
 use std::borrow::Cow;
-
-/// Where the parts of a target stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    /// Empty for the absolute form without a path, which means `/`.
-    pub(super) path: Span,
-    pub(super) query: Option<Span>,
-    /// Of the absolute form.
-    pub(super) authority: Option<Span>,
-}
 
 /// Takes `target` apart: `/path?query`, `http://authority/path?query`, or `*` for OPTIONS. We are no proxy: the authority
 /// form of CONNECT is refused.

@@ -307,6 +307,16 @@ fn bounds() {
 }
 
 #[test]
+fn lines_of_one_name_are_one_list() {
+    let text = "GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nb: 2\r\na:  3, 4 \r\nA:\r\n\r\n";
+    let (head, _) = complete(text);
+    let request = Request::new(&head, text.as_bytes());
+    let list = |name| request.header_list(name).map(|list| String::from_utf8(list.into_owned()).unwrap());
+    assert_eq!(list("a").as_deref(), Some("1, 3, 4, "));
+    assert_eq!((list("B").as_deref(), list("c")), (Some("2"), None));
+}
+
+#[test]
 fn statuses() {
     assert_eq!(HeadError::BadHost.status(), 400);
     assert_eq!(HeadError::TargetTooLong.status(), 414);

@@ -2,7 +2,7 @@
 //! monoio: a simulated network plugs in here for tests (`sim`), and the runtime could be replaced behind it.
 //!
 //! Imports `mem`, `sys`, `limits`. Limits: one ring per core of `RING_ENTRIES`; transfers in flight are capped by the
-//! blocks of the core's arena; helper threads by `HELPERS_PER_CORE`.
+//! blocks of the core's arena; helper threads by the share of each kind of work.
 //!
 //! Sockets are read and written by plain system calls that do not block, and wait for readiness on the ring: an idle
 //! connection holds no buffer, nothing in flight ever refers to a socket buffer, and so nothing needs cancelling. Files
@@ -17,11 +17,12 @@ mod runtime;
 pub mod sim;
 mod socket;
 
+pub use crate::metrics::record::Work;
 pub use file::DirectFile;
 pub use helper::{HelperPanicked, Helpers};
 pub use lease::BlockSlice;
 pub use promise::Promise;
 #[cfg(test)]
 pub use runtime::run_alone;
-pub use runtime::{JoinHandle, blocking, blocking_slow, run_core, sleep, spawn, take_slow_helpers, turn, within};
+pub use runtime::{JoinHandle, blocking, blocking_for, run_core, sleep, spawn, turn, within};
 pub use socket::{Listener, Shutdown, Socket};

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -9,14 +10,12 @@ use std::time::Duration;
 
 use super::helper::{HelperPanicked, Helpers};
 use crate::limits::RING_ENTRIES;
-use crate::metrics::record::{self, RingOperation};
+use crate::metrics::record::{self, RingOperation, Work};
 
 pub use monoio::task::JoinHandle;
 
 thread_local! {
     static ALWAYS_READY: RefCell<Option<Rc<monoio::net::TcpStream>>> = const { RefCell::new(None) };
-    /// The helpers of this core for work that may take minutes.
-    static SLOW_HELPERS: RefCell<Option<Helpers>> = const { RefCell::new(None) };
     /// The helpers of the core that runs on this thread.
     static HELPERS: RefCell<Option<Helpers>> = const { RefCell::new(None) };
 }
@@ -30,7 +29,6 @@ pub fn run_core<F: Future<Output = ()>>(helpers: Helpers, main: impl FnOnce() ->
     HELPERS.set(Some(helpers));
     runtime.block_on(main());
     HELPERS.set(None);
-    SLOW_HELPERS.set(None);
     // Its descriptor belongs to the ring that ends here.
     ALWAYS_READY.set(None);
     Ok(())
@@ -96,27 +94,21 @@ fn always_ready() -> std::io::Result<monoio::net::TcpStream> {
     monoio::net::TcpStream::from_std(std::net::TcpStream::from(event))
 }
 
-/// Runs `work`, which may block, on one of this core's helper threads. The core goes on with other connections. When the
-/// caller is dropped, the work is still done, and its result is dropped.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, HelperPanicked> {
+/// Runs `work`, which may block, on one of this core's helper threads for such work. The core goes on with other connections.
+/// When the caller is dropped, the work is still done, and its result is dropped.
+pub async fn blocking<T: Send + 'static>(kind: Work, work: impl FnOnce() -> T + Send + 'static) -> Result<T, HelperPanicked> {
+    blocking_for(None, kind, work).await
+}
+
+/// The same for work of which one client could bring much: those who wait for this kind take turns.
+pub async fn blocking_for<T: Send + 'static>(
+    client: Option<IpAddr>,
+    kind: Work,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, HelperPanicked> {
     let helpers = HELPERS.with_borrow(Clone::clone);
     match helpers {
-        Some(helpers) => helpers.run(work).await,
+        Some(helpers) => helpers.run(kind, client, work).await,
         None => Ok(work()),
     }
-}
-
-/// The same for work that may take as long as copying 5 GiB, or wait for another request: it has helpers of its own, so that
-/// any number of copies leaves those for uploads and cold reads free.
-pub async fn blocking_slow<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, HelperPanicked> {
-    let helpers = SLOW_HELPERS.with_borrow(Clone::clone);
-    match helpers {
-        Some(helpers) => helpers.run(work).await,
-        None => blocking(work).await,
-    }
-}
-
-/// Gives this core's `blocking_slow` its helpers.
-pub fn take_slow_helpers(helpers: Helpers) {
-    SLOW_HELPERS.set(Some(helpers));
 }

@@ -130,6 +130,11 @@ impl End {
         Ok(bytes.len())
     }
 
+    /// It is not told of a client that dies later, at an operation of the server's.
+    pub(super) fn peer_has_left(&self) -> bool {
+        self.wire.client_died()
+    }
+
     /// With nothing left to read, the simulated client goes away after a moment: what would be an idle connection ends.
     pub(super) async fn readable(&self) -> io::Result<()> {
         if self.wire.to_server.borrow().is_empty() {

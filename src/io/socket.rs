@@ -103,6 +103,16 @@ impl Socket {
         }
     }
 
+    /// Whether the peer has ended its side, or is gone. It need not have been read up to there: requests that wait to be read do
+    /// not hide it.
+    pub fn peer_has_left(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => sys::outgoing::peer_has_left(tcp.fd()),
+            #[cfg(test)]
+            Self::Sim(end) => end.peer_has_left(),
+        }
+    }
+
     /// Waits until something has arrived, or the peer has ended.
     pub async fn readable(&self) -> io::Result<()> {
         match self {

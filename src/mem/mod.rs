@@ -1,10 +1,15 @@
 //! Whose bytes? Each data core owns an arena of aligned blocks on huge pages; a `Block` is the lease of one, and whoever
 //! holds it owns its bytes. Blocks are the unit of receiving, digesting, O_DIRECT writing, reading ahead and sending.
 //!
+//! What requests hold beside blocks is leased as well, of one amount for all cores (`request`).
+//!
 //! Imports `limits` and `metrics::record` only. Limits: an arena never grows after its start; when it is empty, transfers wait
-//! in the order in which they asked. Memory that nobody used for a while goes back to the kernel, some at each look.
+//! in the order in which they asked, as do requests for theirs. Memory that nobody used for a while goes back to the kernel, some at
+//! each look.
 
 #![allow(unsafe_code)]
+
+mod request;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,6 +21,8 @@ use std::task::{Context, Poll, Waker};
 
 use crate::limits::{ARENA_RELEASES_MAX, BLOCK_ALIGN, BLOCK_SIZE, HUGE_PAGE_SIZE};
 use crate::metrics::record;
+
+pub use request::{Lease, Rank, RequestMemory, Room};
 
 /// The blocks of one data core. Clones share them; it cannot leave its thread.
 #[derive(Clone)]

@@ -1,18 +1,22 @@
 //! One request and its answer on a connection: what the rooms above see of the network.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::serve::{Timeouts, with_scratch};
 use super::transport::Transport;
-use super::watch::{Interrupt, Watched};
+use super::watch::{Interrupt, Timeouts, Watched};
 use crate::http;
-use crate::io::Shutdown;
-use crate::limits::{LINGER_DURATION, LINGER_SIZE_MAX, RATE_GRACE};
+use crate::io::{Shutdown, within};
+use crate::limits::{
+    CLIENT_LOOK_INTERVAL, HEAD_PARSED_FACTOR, LINGER_DURATION, LINGER_SIZE_MAX, RATE_GRACE, RECEIVE_SIZE, UNLEASED_SIZE_MAX,
+};
+use crate::mem::Lease;
 use crate::metrics::record::{self, ErrorClass, Operation};
 
 /// How often, in the time that a client has to take something, it is looked whether it did.
@@ -28,10 +32,14 @@ pub struct Exchange {
     /// What arrived behind the head, let go when all of it is taken; `prefetched_from` says where the rest begins.
     pub(super) buffer: Vec<u8>,
     pub(super) prefetched_from: usize,
+    /// Keeps room for a large head, and for `buffer`.
+    pub(super) lease: Lease,
     pub(super) started: Instant,
     pub(super) body_received: u64,
     /// For how long the body was waited for. What the client waits for us does not count against its rate.
     pub(super) body_waited: Duration,
+    /// For how long nothing of the body has come, in waits that were interrupted.
+    pub(super) body_silent: Duration,
     /// For how long the client was waited for to take what was sent.
     pub(super) send_waited: Duration,
     pub(super) body_is_done: bool,
@@ -57,8 +65,17 @@ pub enum Arrival {
     Refused(http::HeadError),
     /// A head that did not come in time.
     TimedOut,
+    /// A large head for which no memory came free.
+    NoRoom,
     /// The service panicked while it served this request; nothing of an answer has left.
     Panicked(ReceivedHead),
+}
+
+/// Bytes for which a connection needs room that has a head of `head_size` bytes, and holds so many besides.
+pub(super) fn leased(head_size: usize, held_size: usize) -> usize {
+    let head = if head_size > UNLEASED_SIZE_MAX { head_size * HEAD_PARSED_FACTOR } else { 0 };
+    let held = if held_size > UNLEASED_SIZE_MAX { held_size } else { 0 };
+    head + held
 }
 
 /// A request head together with the bytes that it points into. Clones share them.
@@ -106,6 +123,16 @@ impl ReceivedHead {
     }
 }
 
+thread_local! {
+    /// Where heads are received before their size is known: one for the core, used between two awaits only.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_SIZE]);
+}
+
+/// Where to receive what nobody keeps.
+pub(super) fn with_scratch<T>(receive: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| receive(scratch))
+}
+
 impl Exchange {
     /// What arrived.
     pub fn arrival(&self) -> Arrival {
@@ -144,9 +171,25 @@ impl Exchange {
         record::answered(self.measured.operation, first_byte, whole, error);
     }
 
-    /// Whether the server drains: an answer should say `Connection: close`.
+    /// Whether an answer should say `Connection: close`: the server drains, or the connection is beyond the limit.
     pub fn drains(&self) -> bool {
         self.watched.drains()
+    }
+
+    /// Whether the request can be served: beyond the limit of connections only if somebody idle could go for it.
+    pub fn may_be_served(&self) -> bool {
+        self.watched.may_be_served()
+    }
+
+    /// Whether the connection is none beyond the limit.
+    pub fn has_place(&self) -> bool {
+        self.watched.has_place()
+    }
+
+    /// The request's signature held: until it is answered, its connection is closed for nobody.
+    pub fn signature_held(&mut self) {
+        self.lease.becomes_known();
+        self.watched.begins_request();
     }
 
     /// Raw bytes of the body received so far.
@@ -184,6 +227,7 @@ impl Exchange {
             match self.transport.try_receive(into) {
                 Ok(count) if count > 0 => {
                     self.body_received += count as u64;
+                    self.body_silent = Duration::ZERO;
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_readable(stall).await?,
@@ -206,14 +250,18 @@ impl Exchange {
             return Err(self.lost(ReceiveError::TimedOut));
         }
         let since = Instant::now();
-        let timeout = self.timeouts.body_stall.min(self.timeouts.total.saturating_sub(self.started.elapsed()));
+        let stall_left = self.timeouts.body_stall.saturating_sub(self.body_silent);
+        let timeout = stall_left.min(self.timeouts.total.saturating_sub(self.started.elapsed()));
         let waited = self.watched.wait(self.transport.readable(), timeout, stall.after()).await;
         self.body_waited += since.elapsed();
         match waited {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(self.lost(ReceiveError::Ended)),
-            Err(Interrupt::Expired) => Err(self.lost(ReceiveError::TimedOut)),
-            Err(Interrupt::Nudged) => Err(ReceiveError::Stalled),
+            Err(Interrupt::Expired | Interrupt::Displaced) => Err(self.lost(ReceiveError::TimedOut)),
+            Err(Interrupt::Nudged) => {
+                self.body_silent += since.elapsed();
+                Err(ReceiveError::Stalled)
+            }
         }
     }
 
@@ -222,6 +270,8 @@ impl Exchange {
         if !bytes.is_empty() {
             self.buffer = [bytes, self.prefetched()].concat();
             self.prefetched_from = 0;
+            // They are here, whether there is room or not: hardly ever more than some lines.
+            let _ = self.lease.resize(self.leased());
             self.body_received = self.body_received.saturating_sub(bytes.len() as u64);
         }
     }
@@ -303,6 +353,7 @@ impl Exchange {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(_)) => return Err(SendError::Gone),
                 Err(Interrupt::Nudged) => return Err(SendError::Stalled),
+                Err(Interrupt::Displaced) => return Err(SendError::TimedOut),
                 Err(Interrupt::Expired) => {}
             }
             let before = std::mem::replace(&mut queued, self.transport.unacknowledged());
@@ -310,6 +361,19 @@ impl Exchange {
                 taken_at = Instant::now();
             } else if taken_at.elapsed() >= self.timeouts.body_stall {
                 return Err(SendError::TimedOut);
+            }
+        }
+    }
+
+    /// What `work` gives; `None` when the client has left before that, which is looked for now and then. Bytes behind the request do
+    /// not count as leaving, nor do they hide it.
+    pub async fn unless_client_leaves<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            match within(CLIENT_LOOK_INTERVAL, work.as_mut()).await {
+                None if self.transport.peer_has_left() => return None,
+                None => {}
+                done => return done,
             }
         }
     }
@@ -371,8 +435,18 @@ impl Exchange {
             // A client that stalls now must not cost what it has sent already.
             self.buffer = Vec::new();
             self.prefetched_from = 0;
+            let _ = self.lease.resize(self.leased());
         }
         count
+    }
+
+    /// Bytes for which there must be room now.
+    pub(super) fn leased(&self) -> usize {
+        let head_size = match &self.arrival {
+            Arrival::Request(head) | Arrival::Panicked(head) => head.bytes.len(),
+            Arrival::Refused(_) | Arrival::TimedOut | Arrival::NoRoom => 0,
+        };
+        leased(head_size, self.buffer.len())
     }
 
     /// Whether the client was waited for longer than so many bytes are worth.
@@ -397,16 +471,22 @@ mod tests {
     use super::*;
     use crate::io::sim::{Death, Wire};
     use crate::io::{Helpers, Socket, run_core};
+    use crate::mem::{RequestMemory, Room};
     use crate::net::serve::{After, connection};
     use crate::net::watch::Watchers;
+
+    fn room() -> Room {
+        Room::new(RequestMemory::new(1 << 20), 1)
+    }
 
     /// Runs `service` on the first request of a wire.
     fn serve_one(wire: Rc<Wire>, rate_min: u64, service: impl for<'a> AsyncFn(&'a mut Exchange) -> After + 'static) {
         run_core(Helpers::start(1, || ()).unwrap(), || async move {
             let long = Duration::from_secs(600);
             let timeouts = Timeouts { head: long, idle: long, body_stall: long, total: long, rate_min };
-            let watched = Watchers::default().enter();
-            connection(Transport::Plain(Socket::Sim(wire.end())), None, watched, Arc::new(timeouts), Rc::new(service)).await;
+            let watched = Watchers::new(1).admit().await;
+            connection(Transport::Plain(Socket::Sim(wire.end())), None, watched, &room(), Arc::new(timeouts), Rc::new(service))
+                .await;
         })
         .unwrap();
     }
@@ -477,8 +557,8 @@ mod tests {
                 }
                 After::Keep
             });
-            let watched = Watchers::default().enter();
-            connection(Transport::Plain(Socket::Sim(wire.end())), None, watched, Arc::new(timeouts), service).await;
+            let watched = Watchers::new(1).admit().await;
+            connection(Transport::Plain(Socket::Sim(wire.end())), None, watched, &room(), Arc::new(timeouts), service).await;
         })
         .unwrap();
         assert_eq!(*seen.borrow(), ["/1", "/2", "/3"]);

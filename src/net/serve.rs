@@ -1,7 +1,6 @@
 //! The life of a core's connections: accept, wait idle without a buffer, receive a head, hand the exchange to the service,
 //! keep or end the connection.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -16,29 +15,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::certificates::TlsSettings;
-use super::exchange::{Arrival, Exchange, Measured, ReceivedHead};
+use super::exchange::{Arrival, Exchange, Measured, ReceivedHead, leased, with_scratch};
 use super::tls::Tls;
 use super::transport::Transport;
-use super::watch::{Interrupt, Watched, Watchers};
+use super::watch::{Interrupt, Timeouts, Watched, Watchers};
 use crate::http::{self, HeadError, Parsed};
 use crate::io::{Listener, Shutdown, Socket, sleep, spawn};
-use crate::limits::{ACCEPT_PAUSE, HEAD_SIZE_MAX, PIPELINE_TURN_MAX, RECEIVE_SIZE};
-use crate::metrics::record::{self, Pause};
-
-/// How long a connection may take for what.
-#[derive(Clone, Debug)]
-pub struct Timeouts {
-    /// From the first byte of a head to its last.
-    pub head: Duration,
-    /// Between requests.
-    pub idle: Duration,
-    /// Between two bytes of a body, in either direction.
-    pub body_stall: Duration,
-    /// For one request.
-    pub total: Duration,
-    /// Bytes per second of a request's body, at least, once it runs for a while.
-    pub rate_min: u64,
-}
+use crate::limits::{ACCEPT_PAUSE, HEAD_SIZE_MAX, PIPELINE_TURN_MAX, RECEIVE_SIZE, STRANGER_ROOM_WAIT, UNLEASED_SIZE_MAX};
+use crate::mem::{Lease, Room};
+use crate::metrics::record;
 
 /// What becomes of a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +42,8 @@ pub struct Listening {
     pub listener: Listener,
     /// With these, its connections speak TLS.
     pub tls: Option<Arc<TlsSettings>>,
-    /// Connections of this core beyond which nobody is accepted.
-    pub connections_max: usize,
-}
-
-thread_local! {
-    /// Where heads are received before their size is known: one for the core, used between two awaits only.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_SIZE]);
-}
-
-/// Where to receive what nobody keeps.
-pub(super) fn with_scratch<T>(receive: impl FnOnce(&mut [u8]) -> T) -> T {
-    SCRATCH.with_borrow_mut(|scratch| receive(scratch))
+    /// Where room for large heads comes from.
+    pub room: Room,
 }
 
 /// Accepts connections and serves them until the listener is shut down. A connection lives by the timeouts that held when it
@@ -78,15 +53,13 @@ where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
     loop {
-        while watchers.count() >= listening.connections_max {
-            record::accepting_paused(Pause::Connections);
-            sleep(ACCEPT_PAUSE).await;
-        }
         match listening.listener.try_accept() {
             Ok((socket, peer)) => {
                 record::accepted();
                 let Ok(transport) = prepare(socket, listening.tls.as_deref()) else { continue };
-                let connection = connection(transport, peer, watchers.enter(), timeouts.load_full(), service.clone());
+                let (room, timeouts, service) = (listening.room.clone(), timeouts.load_full(), service.clone());
+                let watched = watchers.admit().await;
+                let connection = async move { connection(transport, peer, watched, &room, timeouts, service).await };
                 // TLS and heads are read outside of any request's guard: a panic there ends this connection, not the core.
                 spawn(guarded(connection));
             }
@@ -100,7 +73,7 @@ where
                 Some(libc::EINVAL | libc::EBADF) => return,
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM: others go on and will free some; try again without spinning.
                 _ => {
-                    record::accepting_paused(Pause::Descriptors);
+                    record::accepting_paused();
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -114,7 +87,7 @@ fn prepare(socket: OwnedFd, tls: Option<&TlsSettings>) -> io::Result<Transport> 
     let socket = Socket::from_tcp(socket)?;
     match tls {
         None => Ok(Transport::Plain(socket)),
-        Some(settings) => Ok(Transport::Tls(Box::new(Tls::new(socket, settings)?))),
+        Some(settings) => Ok(Transport::Tls(Box::new(Tls::new(socket, settings.server())?))),
     }
 }
 
@@ -127,7 +100,8 @@ where
     const LONG: Duration = Duration::from_secs(60);
     let timeouts = Timeouts { head: LONG, idle: LONG, body_stall: LONG, total: LONG, rate_min: 0 };
     let transport = Transport::Plain(Socket::Sim(end));
-    connection(transport, None, Watchers::default().enter(), Arc::new(timeouts), service).await;
+    let room = Room::new(crate::mem::RequestMemory::new(1 << 20), 1);
+    connection(transport, None, Watchers::new(1).admit().await, &room, Arc::new(timeouts), service).await;
 }
 
 /// One connection's life. Its idle state holds the socket and its place among the watched, nothing else: everything that a
@@ -136,12 +110,13 @@ pub(super) async fn connection<S>(
     transport: Transport,
     peer: Option<SocketAddr>,
     watched: Watched,
+    room: &Room,
     timeouts: Arc<Timeouts>,
     service: Rc<S>,
 ) where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
-    let mut line = Line { transport, watched, pending: Vec::new() };
+    let mut line = Line { transport, watched, pending: Vec::new(), lease: room.none_for_stranger() };
     if line.transport.has_handshake() && !handshake(&mut line, &timeouts).await {
         record::refused();
         return line.transport.shutdown(Shutdown::Write);
@@ -152,7 +127,7 @@ pub(super) async fn connection<S>(
             turn = 0;
             match line.watched.wait_idle(line.transport.readable(), timeouts.idle).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(Interrupt::Expired | Interrupt::Nudged) => return line.transport.shutdown(Shutdown::Write),
+                _ => return line.transport.shutdown(Shutdown::Write),
             }
         } else if turn == PIPELINE_TURN_MAX {
             // A pipeline of warm requests would never wait for anything: go through the ring once. A client that takes no answers
@@ -163,7 +138,7 @@ pub(super) async fn connection<S>(
             }
         }
         turn += 1;
-        match Box::pin(exchange(line, peer, timeouts.clone(), &service)).await {
+        match Box::pin(exchange(line, peer, room, timeouts.clone(), &service)).await {
             Some(kept) => line = kept,
             None => return,
         }
@@ -196,20 +171,27 @@ struct Line {
     watched: Watched,
     /// What arrived behind the last request.
     pending: Vec<u8>,
+    /// Keeps room for that.
+    lease: Lease,
 }
 
 /// Receives one request and has it served. `None` when the connection is over.
-async fn exchange<S>(line: Line, peer: Option<SocketAddr>, timeouts: Arc<Timeouts>, service: &Rc<S>) -> Option<Line>
+async fn exchange<S>(
+    mut line: Line,
+    peer: Option<SocketAddr>,
+    room: &Room,
+    timeouts: Arc<Timeouts>,
+    service: &Rc<S>,
+) -> Option<Line>
 where
     S: for<'a> AsyncFn(&'a mut Exchange) -> After + 'static,
 {
     let started = Instant::now();
-    let Line { mut transport, watched, pending } = line;
-    let mut buffer = pending;
-    let Some((arrival, head_size)) = receive_head(&mut transport, &watched, &timeouts, &mut buffer, started).await else {
-        transport.shutdown(Shutdown::Write);
+    let Some((arrival, head_size)) = receive_head(&mut line, room, &timeouts, started).await else {
+        line.transport.shutdown(Shutdown::Write);
         return None;
     };
+    let Line { transport, watched, pending: buffer, lease } = line;
     // The head stays until the request ends, what came behind it only until it is taken.
     let (bytes, behind, prefetched_from) = match buffer.len() - head_size {
         0 => (buffer, Vec::new(), 0),
@@ -227,9 +209,11 @@ where
         arrival,
         buffer: behind,
         prefetched_from,
+        lease,
         started,
         body_received: 0,
         body_waited: Duration::ZERO,
+        body_silent: Duration::ZERO,
         send_waited: Duration::ZERO,
         body_is_done: false,
         body_is_lost: false,
@@ -249,7 +233,10 @@ where
                 b"\r\n" => Vec::new(),
                 prefetched => prefetched.to_vec(),
             };
-            Some(Line { transport: exchange.transport, watched: exchange.watched, pending })
+            exchange.watched.ends_request();
+            let (held, mut lease) = (leased(0, pending.len()), exchange.lease);
+            let _ = lease.resize(held);
+            Some(Line { transport: exchange.transport, watched: exchange.watched, pending, lease })
         }
         After::Keep | After::Close => {
             exchange.linger().await;
@@ -278,17 +265,17 @@ where
 type Head = (Result<http::Head, Arrival>, usize);
 
 /// Receives until the head is whole. `None`: the client ended without having sent a byte.
-async fn receive_head(
-    transport: &mut Transport,
-    watched: &Watched,
-    timeouts: &Timeouts,
-    buffer: &mut Vec<u8>,
-    started: Instant,
-) -> Option<Head> {
+async fn receive_head(line: &mut Line, room: &Room, timeouts: &Timeouts, started: Instant) -> Option<Head> {
+    let Line { transport, watched, pending: buffer, lease } = line;
     loop {
         if !buffer.is_empty() {
             match http::parse(buffer) {
-                Ok(Parsed::Complete { head, size }) => return Some((Ok(head), size)),
+                Ok(Parsed::Complete { head, size }) => {
+                    let held = if buffer.len() > size { buffer.len() } else { 0 };
+                    let left = timeouts.head.saturating_sub(started.elapsed());
+                    let has_room = has_room(room, watched, lease, leased(size, held), left).await;
+                    return Some((if has_room { Ok(head) } else { Err(Arrival::NoRoom) }, size));
+                }
                 Ok(Parsed::Partial) if buffer.len() >= HEAD_SIZE_MAX => {
                     return Some((Err(Arrival::Refused(HeadError::HeadTooLarge)), buffer.len()));
                 }
@@ -296,11 +283,24 @@ async fn receive_head(
                 Err(error) => return Some((Err(Arrival::Refused(error)), buffer.len())),
             }
         }
+        // Much at once where there is room for it, else what a connection may hold without.
+        let most = match lease.resize(buffer.len() + RECEIVE_SIZE) {
+            true => RECEIVE_SIZE,
+            false => UNLEASED_SIZE_MAX.saturating_sub(buffer.len()),
+        };
+        if most == 0 {
+            let left = timeouts.head.saturating_sub(started.elapsed());
+            if has_room(room, watched, lease, buffer.len() + RECEIVE_SIZE, left).await {
+                continue;
+            }
+            return Some((Err(Arrival::NoRoom), buffer.len()));
+        }
         let received = with_scratch(|scratch| {
-            let count = transport.try_receive(scratch)?;
+            let count = transport.try_receive(&mut scratch[..most])?;
             buffer.extend_from_slice(&scratch[..count]);
             Ok::<usize, io::Error>(count)
         });
+        let _ = lease.resize(leased(0, buffer.len()));
         match received {
             Ok(0) => return None,
             Ok(_) => {}
@@ -318,6 +318,20 @@ async fn receive_head(
             Err(_) => return None,
         }
     }
+}
+
+/// Whether there is room for `size` bytes, or soon will be. What is held already is given back by who waits for too long.
+async fn has_room(room: &Room, watched: &Watched, lease: &mut Lease, size: usize, timeout: Duration) -> bool {
+    if lease.resize(size) {
+        return true;
+    }
+    let take = room.take_as(lease.rank(size), size.saturating_sub(lease.size()));
+    let more = Box::pin(watched.wait(take, STRANGER_ROOM_WAIT.min(timeout), None)).await;
+    let has_room = more.map(|more| lease.add(more)).is_ok();
+    if !has_room {
+        room.count_refusal();
+    }
+    has_room
 }
 
 /// The task of a request panicked.

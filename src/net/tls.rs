@@ -11,11 +11,13 @@ mod tests;
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 pub use seal::provider;
 use session::{Broken, Next, Session};
 
-use super::certificates::TlsSettings;
 use crate::io::{Shutdown, Socket};
 use crate::limits::{TLS_BATCH_SIZE, TLS_HELD_SIZE_MAX, TLS_OUTGOING_SIZE_MAX, TLS_RECEIVE_SIZE, TLS_RECORD_SIZE_MAX};
 
@@ -53,8 +55,8 @@ struct Pending {
 
 impl Tls {
     /// A connection on which nothing has happened yet.
-    pub fn new(socket: Socket, settings: &TlsSettings) -> io::Result<Self> {
-        let session = Session::new(settings.server()).map_err(|broken| refuse(&broken))?;
+    pub fn new(socket: Socket, server: Arc<ServerConfig>) -> io::Result<Self> {
+        let session = Session::new(server).map_err(|broken| refuse(&broken))?;
         Ok(Self {
             socket,
             session,
@@ -156,6 +158,11 @@ impl Tls {
     /// See `Socket::unacknowledged`.
     pub fn unacknowledged(&self) -> usize {
         self.socket.unacknowledged()
+    }
+
+    /// See `Socket::peer_has_left`.
+    pub fn peer_has_left(&self) -> bool {
+        self.socket.peer_has_left()
     }
 
     /// Ends one or both directions. Only an end of our sending is announced (close_notify, RFC 8446 section 6.1): after an

@@ -79,6 +79,14 @@ impl Transport {
         }
     }
 
+    /// See `Socket::peer_has_left`.
+    pub fn peer_has_left(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.peer_has_left(),
+            Self::Tls(tls) => tls.peer_has_left(),
+        }
+    }
+
     /// Waits for something to receive.
     pub async fn readable(&self) -> io::Result<()> {
         match self {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::root_keys::RootOrigin;
 use crate::base::{cpus, shell};
-use crate::config::{Durability, Listen, ReadMode, Scheme};
+use crate::config::{Durability, ListUnreadable, Listen, REGION_DEFAULT, ReadMode, Scheme};
 
 /// All that the start message says.
 #[derive(Clone, Debug)]
@@ -22,11 +22,20 @@ pub struct Facts {
     /// `ext4`, `xfs`.
     pub filesystem: String,
     pub direct: DirectIo,
+    /// Things in `.sluice/aside`.
+    pub kept_aside: usize,
+    /// What the filesystem cannot do, and what that costs, a line each.
+    pub costs: Vec<String>,
+    /// What the filesystem's times tell.
+    pub times: String,
     pub durability: Durability,
     pub read_mode: ReadMode,
     pub buffer_memory: u64,
-    pub region: String,
+    pub request_memory: u64,
+    /// The only one that clients may sign for.
+    pub region: Option<String>,
     pub allow_sigv2: bool,
+    pub list_unreadable: ListUnreadable,
     pub access_key: String,
     /// What `x-amz-expected-bucket-owner` must say.
     pub account_id: String,
@@ -56,7 +65,8 @@ impl Facts {
         }
         let endpoint = self.listen.first().map(reachable).unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = write!(line, " AWS_REGION={} aws --endpoint-url {endpoint} s3 ls", self.region);
+        let region = self.region.as_deref().unwrap_or(REGION_DEFAULT);
+        let _ = write!(line, " AWS_REGION={region} aws --endpoint-url {endpoint} s3 ls");
         line
     }
 }
@@ -77,17 +87,30 @@ impl fmt::Display for Facts {
             writeln!(f, "              {reason}")?;
         }
         writeln!(f, "  directory   {} ({})", self.directory.display(), self.filesystem)?;
+        for cost in &self.costs {
+            writeln!(f, "              {cost}")?;
+        }
         match &self.direct {
             DirectIo::On { alignment } => {
                 writeln!(f, "  O_DIRECT    on, alignment {alignment} bytes, reads {}", self.read_mode.as_str())?
             }
             DirectIo::Off { reason } => writeln!(f, "  O_DIRECT    off, data passes the page cache: {reason}")?,
         }
+        writeln!(f, "  times       {}", self.times)?;
         writeln!(f, "  durability  {}", durability_sentence(self.durability))?;
+        if self.kept_aside > 0 {
+            let things = if self.kept_aside == 1 { "thing is" } else { "things are" };
+            writeln!(f, "  kept aside  {} {things} in .sluice/aside: somebody's own, look there", self.kept_aside)?;
+        }
         if self.allow_sigv2 {
             writeln!(f, "  signatures  4, AND 2, WHICH IS WEAK: no body, host or most parameters are signed")?;
         }
-        writeln!(f, "  buffers     {} MiB", self.buffer_memory / (1024 * 1024))?;
+        if self.list_unreadable == ListUnreadable::Skip {
+            writeln!(f, "  listings    LEAVE OUT WHAT IS IN DIRECTORIES THAT THE SERVER MAY NOT READ")?;
+        }
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        writeln!(f, "  buffers     {} MiB", mib(self.buffer_memory))?;
+        writeln!(f, "  requests    {} MiB for all that they hold beside buffers", mib(self.request_memory))?;
         writeln!(f, "  root keys   {}", self.root_sentence())?;
         writeln!(f, "  account     {}", self.account_id)?;
         writeln!(f, "  try         {}", self.aws_line())
@@ -139,11 +162,16 @@ mod tests {
             directory: "/srv/my data".into(),
             filesystem: "xfs".into(),
             direct: DirectIo::On { alignment: 4096 },
+            kept_aside: 0,
+            costs: vec!["no such thing: another way, one call more".into()],
+            times: "tell every change from the one before".into(),
             durability: Durability::Acked,
             read_mode: ReadMode::Auto,
             buffer_memory: 128 << 20,
-            region: "us-east-1".into(),
+            request_memory: 256 << 20,
+            region: None,
             allow_sigv2: false,
+            list_unreadable: ListUnreadable::Fail,
             access_key: "SLKEXAMPLE".into(),
             account_id: "012345678901".into(),
             root_origin: RootOrigin::Stored { path: "/srv/my data/.sluice/config/root.toml".into(), is_new: true },
@@ -160,8 +188,9 @@ mod tests {
             "http://127.0.0.1:9002/metrics",
             "3 data cores, pinned to CPU 0-2",
             "The machine has one NUMA node.",
-            "/srv/my data (xfs)",
+            "/srv/my data (xfs)\n              no such thing: another way, one call more\n",
             "on, alignment 4096 bytes",
+            "  times       tell every change from the one before\n",
             "acked",
             "a new pair was generated, kept in /srv/my data/.sluice/config/root.toml",
             "  account     012345678901\n",
@@ -169,9 +198,14 @@ mod tests {
         for part in expected {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert!(!text.contains("signatures"), "{text}");
+        assert!(!text.contains("signatures") && !text.contains("aside"), "{text}");
+        let kept = Facts { kept_aside: 2, ..facts() }.to_string();
+        assert!(kept.contains("  kept aside  2 things are in .sluice/aside"), "{kept}");
         let weak = Facts { allow_sigv2: true, ..facts() }.to_string();
         assert!(weak.contains("signatures  4, AND 2, WHICH IS WEAK"), "{weak}");
+        assert!(!text.contains("listings"), "{text}");
+        let skipping = Facts { list_unreadable: ListUnreadable::Skip, ..facts() }.to_string();
+        assert!(skipping.contains("listings    LEAVE OUT"), "{skipping}");
         let relaxed = Facts { durability: Durability::Relaxed, direct: DirectIo::Off { reason: "tmpfs".into() }, ..facts() };
         let text = relaxed.to_string();
         assert!(text.contains("RELAXED") && text.contains("off, data passes the page cache: tmpfs"), "{text}");

@@ -15,46 +15,73 @@ use super::fatal::Fatal;
 use super::root_keys::RootKeys;
 use super::{CoreLife, Event};
 use crate::auth::RootCredentials;
+use crate::base::principal::Account;
+use crate::base::published::Published;
 use crate::config::{Config, Scheme};
 use crate::io::{self, Helpers, Listener};
-use crate::limits::{ARENA_LOOK_INTERVAL, DRAIN_POLL, HELPERS_PER_CORE, LISTEN_BACKLOG, RECENT_SHARE, SLOW_HELPERS_PER_CORE};
-use crate::mem::Arena;
+use crate::limits::{ARENA_LOOK_INTERVAL, DRAIN_POLL, LISTEN_BACKLOG, RECENT_SHARE, REQUEST_MEMORY_FIXED, ROOM_LOOK_INTERVAL};
+use crate::mem::{Arena, RequestMemory, Room};
 use crate::metrics::export::Sources;
 use crate::metrics::record::{self, CoreCells};
 use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
-use crate::s3::{self, Core, Live, Settings};
-use crate::store::{self, Sweeper};
+use crate::s3::service::{self, Core, Live, Settings};
+use crate::store::{self, Lookout, Sweeper};
 use crate::sys;
 
 /// The served filesystem, probed.
 pub struct Volume {
     pub direct: DirectIo,
+    /// Things in `.sluice/aside`.
+    pub kept_aside: usize,
+    /// What it cannot do, each with the way that is taken instead.
+    pub costs: Vec<String>,
+    /// What its times tell, in words.
+    pub times: String,
     store: store::Volume,
+    memory: Arc<RequestMemory>,
 }
 
 /// Opens the served directory and finds out what its filesystem can do.
 pub fn open_volume(boot: &Boot) -> Result<Volume, Fatal> {
     let config = &boot.config;
-    let opened = store::Volume::open(config.directory.as_os_str().as_bytes(), config.durability);
+    // The directory that was locked, whatever stands at its path by now.
+    let root = boot.directory.try_clone().map_err(|error| Fatal::System {
+        doing: "opening the served directory",
+        errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+    })?;
+    // The least that is taken leaves some (`limits`).
+    let leased = config.request_memory.saturating_sub(REQUEST_MEMORY_FIXED as u64);
+    let memory = RequestMemory::new(usize::try_from(leased).unwrap_or(usize::MAX / 2));
+    let opened = store::Volume::serve(root, config.directory.as_os_str().as_bytes(), config.durability, memory.clone());
     let store = opened.map_err(|error| Fatal::Volume { path: config.directory.clone(), reason: error.advice() })?;
-    let direct = match store.facts().direct {
-        Some(align) => DirectIo::On { alignment: align.offset },
-        None => {
-            DirectIo::Off { reason: format!("{} refuses O_DIRECT; objects go through the page cache", store.facts().filesystem) }
+    let facts = store.facts();
+    let direct = match (facts.direct, store.untried()) {
+        (Some(align), _) => DirectIo::On { alignment: align.offset },
+        (None, Some(errno)) => DirectIo::Off { reason: format!("it could not be tried ({errno})") },
+        (None, None) => {
+            DirectIo::Off { reason: format!("{} refuses O_DIRECT; objects go through the page cache", facts.filesystem) }
         }
     };
-    tracing::info!(durability = store.facts().durability, filesystem = store.facts().filesystem, "volume opened");
-    Ok(Volume { direct, store })
+    let costs = match store.untried() {
+        Some(errno) => vec![format!(
+            "NOTHING CAN BE WRITTEN ({errno}): reads and deletes are served; uploads are refused, and taken as soon as there is room"
+        )],
+        None => facts.costs().into_iter().map(str::to_owned).collect(),
+    };
+    tracing::info!(durability = facts.durability, filesystem = facts.filesystem, "volume opened");
+    Ok(Volume { direct, kept_aside: store.kept_aside(), costs, times: facts.grain.in_words(), store, memory })
 }
 
 /// The running data cores.
 pub struct Cores {
     settings: Arc<Settings>,
+    account: Arc<Account>,
     stop: Arc<AtomicBool>,
     tls: Option<Arc<TlsSettings>>,
     timeouts: Arc<ArcSwap<Timeouts>>,
     cells: Vec<(usize, &'static CoreCells)>,
     _sweeper: Sweeper,
+    _lookout: Lookout,
 }
 
 /// What one core's thread starts with.
@@ -69,6 +96,7 @@ struct Start {
     cells: &'static CoreCells,
     tls: Option<Arc<TlsSettings>>,
     timeouts: Arc<ArcSwap<Timeouts>>,
+    cores: usize,
 }
 
 impl Cores {
@@ -77,10 +105,11 @@ impl Cores {
     pub fn start(boot: &Boot, volume: Volume, events: &Sender<Event>) -> Result<Self, Fatal> {
         let (config, cpus) = (&boot.config, &boot.placement.data);
         let settings = Arc::new(Settings {
-            volume: volume.store,
+            volume: Arc::new(volume.store),
+            memory: volume.memory,
             region: config.region.clone(),
             read_mode: config.read_mode,
-            live: ArcSwap::from_pointee(live(config, &boot.root)),
+            live: Published::new(live(config, &boot.root, &boot.account)),
             is_draining: AtomicBool::new(false),
         });
         let stop = Arc::new(AtomicBool::new(false));
@@ -110,9 +139,11 @@ impl Cores {
                 cells,
                 tls: tls.clone(),
                 timeouts: timeouts.clone(),
+                cores: cpus.len(),
             };
             let (life, ready) = (CoreLife::new(cpu, events.clone()), ready.clone());
             let thread = std::thread::Builder::new().name(format!("core-{cpu}"));
+            let failed = |error: std::io::Error| Fatal::CoreStart { core: cpu, reason: with_remedy(&error) };
             thread.spawn(move || run_core(start, life, &ready)).map_err(failed)?;
         }
         drop(ready);
@@ -123,9 +154,12 @@ impl Cores {
                 Err(_) => return Err(Fatal::CoreStart { core: cpus[0], reason: "its thread ended".into() }),
             }
         }
-        let sweeper = Sweeper::start(settings.clone(), |settings| &settings.volume);
+        let sweeper = Sweeper::start(settings.clone(), |settings| &*settings.volume);
         let sweeper = sweeper.map_err(|error| Fatal::CoreStart { core: cpus[0], reason: error.to_string() })?;
-        Ok(Self { settings, stop, tls, timeouts, cells, _sweeper: sweeper })
+        let lookout = Lookout::start(settings.clone(), |settings| &*settings.volume);
+        let lookout = lookout.map_err(|error| Fatal::CoreStart { core: cpus[0], reason: error.to_string() })?;
+        let account = boot.account.clone();
+        Ok(Self { settings, account, stop, tls, timeouts, cells, _sweeper: sweeper, _lookout: lookout })
     }
 
     /// How many cores will report that they are drained, or lost.
@@ -151,17 +185,19 @@ impl Cores {
             tls.reload(&config.tls).map_err(certificate)?;
         }
         self.timeouts.store(Arc::new(timeouts(config)));
-        self.settings.live.store(Arc::new(live(config, root)));
+        self.settings.live.publish(live(config, root, &self.account));
         Ok(())
     }
 }
 
-fn live(config: &Config, root: &RootKeys) -> Live {
+fn live(config: &Config, root: &RootKeys, account: &Arc<Account>) -> Live {
     let RootKeys { credentials, .. } = root;
     Live {
-        credentials: RootCredentials::new(credentials.access_key.clone(), credentials.secret.clone()),
+        credentials: RootCredentials::new(credentials.access_key.clone(), credentials.secret.clone(), account.clone()),
         domains: config.domains.clone(),
         allow_sigv2: config.allow_sigv2,
+        list_unreadable: config.list_unreadable,
+        verify_reads: config.verify_reads,
         log_requests: config.log_requests,
         put_size_max: config.put_size_max,
         xml_size_max: usize::try_from(config.xml_size_max).unwrap_or(usize::MAX),
@@ -221,23 +257,29 @@ fn run_core(start: Start, life: CoreLife, ready: &Ready) {
         // The helpers share their core's CPU: what they touch is warm there, and other cores are left alone.
         let _ = sys::cpu::pin(cpu);
     };
-    let helpers = Helpers::start(HELPERS_PER_CORE, on_start);
+    let helpers = Helpers::start(usize::MAX, on_start);
     let (helpers, arena) = match (helpers, Arena::new(start.arena_size)) {
         (Ok(helpers), Ok(arena)) => (helpers, arena),
-        (Err(error), _) | (_, Err(error)) => return refuse(error.to_string()),
+        (Err(error), _) | (_, Err(error)) => return refuse(with_remedy(&error)),
     };
-    match Helpers::start(SLOW_HELPERS_PER_CORE, on_start) {
-        Ok(slow) => {
-            slow.record_in(&start.cells.slow_helpers);
-            io::take_slow_helpers(slow);
-        }
-        Err(error) => return refuse(error.to_string()),
-    }
     helpers.record_in(&start.cells.helpers);
     if let Err(error) = io::run_core(helpers, || serve(start, arena, ready)) {
-        return refuse(error.to_string());
+        return refuse(with_remedy(&error));
     }
     life.drained();
+}
+
+/// pthread_create(3) has one error for every limit that it meets, mmap(2) another.
+fn with_remedy(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            format!("{error}: raise the limits of threads (ulimit -u, TasksMax=, pids.max) and of memory (ulimit -v, ulimit -d)")
+        }
+        Some(libc::ENOMEM) => {
+            format!("{error}: raise the limits of memory (ulimit -v, ulimit -d, memory.max), or lower --buffer-memory")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Gives memory back that transfers of an earlier moment needed, for as long as the core runs.
@@ -248,21 +290,31 @@ async fn release_idle_memory(arena: Arena) {
     }
 }
 
+/// Has those look again that wait for room, for as long as the core runs: other cores tell nobody here what they gave back.
+async fn look_for_room(room: Room) {
+    loop {
+        io::sleep(ROOM_LOOK_INTERVAL).await;
+        room.look_again();
+    }
+}
+
 /// The core's tasks: listeners, the sweep of deadlines, and the wait for the end.
 async fn serve(start: Start, arena: Arena, ready: &Ready) {
-    let Start { cpu, config, settings, stop, listeners, seed, tls, timeouts, .. } = start;
+    let Start { cpu, config, settings, stop, listeners, seed, tls, timeouts, cores, .. } = start;
     io::spawn(release_idle_memory(arena.clone()));
-    let core = Rc::new(Core::new(settings, arena, seed, config.connections_per_core_max / RECENT_SHARE));
+    let room = Room::new(settings.memory.clone(), cores);
+    io::spawn(look_for_room(room.clone()));
+    let core = Rc::new(Core::new(settings, arena, room.clone(), seed, config.connections_per_core_max / RECENT_SHARE));
     io::spawn(core.clone().forget_recent());
-    let service = Rc::new(async move |exchange: &mut net::Exchange| s3::serve_exchange(&core, exchange).await);
-    let watchers = Watchers::default();
+    let service = Rc::new(async move |exchange: &mut net::Exchange| service::serve_exchange(&core, exchange).await);
+    let watchers = Watchers::new(config.connections_per_core_max);
     let mut sockets = Vec::new();
     for (socket, listen) in listeners.into_iter().zip(&config.listen) {
         let tls = tls.clone().filter(|_| listen.scheme == Scheme::Https);
         let shutdown = socket.try_clone();
         match (Listener::new(socket.into()), shutdown) {
             (Ok(listener), Ok(shutdown)) => {
-                let listening = Listening { listener, tls, connections_max: config.connections_per_core_max };
+                let listening = Listening { listener, tls, room: room.clone() };
                 io::spawn(net::serve(listening, watchers.clone(), timeouts.clone(), service.clone()));
                 sockets.push(shutdown);
             }

@@ -53,6 +53,11 @@ pub enum Fatal {
         path: PathBuf,
         problem: RootKeysProblem,
     },
+    /// The account's document cannot be believed.
+    Account {
+        path: PathBuf,
+        problem: AccountProblem,
+    },
     /// A thread could not be started, a core's ring could not be built.
     CoreStart {
         core: usize,
@@ -128,6 +133,13 @@ pub enum ListenProblem {
 }
 
 #[derive(Debug, PartialEq, Eq)]
+pub enum AccountProblem {
+    Damaged,
+    Newer,
+    Io(Errno),
+}
+
+#[derive(Debug, PartialEq, Eq)]
 pub enum RootKeysProblem {
     /// Group or others may read it.
     Readable {
@@ -154,7 +166,12 @@ impl Fatal {
             Fatal::Listen { problem: ListenProblem::Privileged | ListenProblem::NoFamily, .. }
             | Fatal::MetricsListen { problem: ListenProblem::Privileged | ListenProblem::NoFamily, .. } => EXIT_CONFIG,
             Fatal::RootKeys { problem: RootKeysProblem::NoRandomness | RootKeysProblem::Io(_), .. } => EXIT_RUNTIME,
-            Fatal::RootKeys { .. } => EXIT_CONFIG,
+            Fatal::Account { problem: AccountProblem::Io(errno), .. }
+                if !matches!(*errno, Errno::ACCESS | Errno::PERM | Errno::NOTDIR | Errno::LOOP) =>
+            {
+                EXIT_RUNTIME
+            }
+            Fatal::RootKeys { .. } | Fatal::Account { .. } => EXIT_CONFIG,
             // The file system's abilities do not change by a restart either.
             Fatal::Volume { .. } | Fatal::Certificate { .. } => EXIT_CONFIG,
             _ => EXIT_RUNTIME,
@@ -192,12 +209,20 @@ impl fmt::Display for Fatal {
                 "only {limit} open files are allowed and {least} are needed at least; raise the hard limit (ulimit -Hn, LimitNOFILE=)"
             ),
             Fatal::RootKeys { path, problem } => write!(f, "root keys in {}: {problem}", path.display()),
+            Fatal::Account { path, problem } => write!(f, "the account in {}: {problem}", path.display()),
             Fatal::CoreStart { core, reason } => write!(f, "the data core on CPU {core} did not start: {reason}"),
             Fatal::CoreLost { core } => write!(f, "the data core on CPU {core} is lost; the log above has its panic"),
             Fatal::Certificate { reason } => f.write_str(reason),
             Fatal::Volume { path, reason } => write!(f, "cannot serve {}: {reason}", path.display()),
             Fatal::System { doing, errno } => write!(f, "{doing}: {errno}"),
         }
+    }
+}
+
+impl DirectoryProblem {
+    /// Nothing can be written at the moment; what is there can be read.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, DirectoryProblem::ReadOnly | DirectoryProblem::Other(Errno::NOSPC | Errno::DQUOT))
     }
 }
 
@@ -232,7 +257,7 @@ impl fmt::Display for DirectoryProblem {
                 if let Some(pid) = pid {
                     write!(f, " (process {pid})")?;
                 }
-                "; stop that one first, or serve another directory"
+                "; stop that one first (or the program that locks the directory, if it is another), or serve another directory"
             }
             DirectoryProblem::Other(errno) => return write!(f, "{errno}"),
         };
@@ -283,6 +308,18 @@ impl fmt::Display for ListenProblem {
             ListenProblem::NotLocal => "no interface of this machine has that address; choose one that `ip address` shows",
             ListenProblem::NoFamily => "this machine does not speak that address family; choose an IPv4 address, or enable IPv6",
             ListenProblem::Other(errno) => return write!(f, "{errno}"),
+        })
+    }
+}
+
+impl fmt::Display for AccountProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AccountProblem::Damaged => {
+                "the file is damaged: put it back from a copy, or remove it and start with the root access key of the first start"
+            }
+            AccountProblem::Newer => "a later version of this program has written it; start that one",
+            AccountProblem::Io(errno) => return write!(f, "{errno}; check the path and its permissions"),
         })
     }
 }

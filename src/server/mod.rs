@@ -2,6 +2,7 @@
 //!
 //! May import every room below. This thread is the control thread: it waits for events, and carries no byte of an object.
 
+mod account;
 mod banner;
 mod boot;
 mod cores;
@@ -18,7 +19,10 @@ use std::time::Instant;
 
 pub use banner::{DirectIo, Facts};
 pub use boot::{Boot, Privileges};
-pub use fatal::{DirectoryProblem, EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE, Fatal, IoUringProblem, ListenProblem, RootKeysProblem};
+pub use fatal::{
+    AccountProblem, DirectoryProblem, EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE, Fatal, IoUringProblem, ListenProblem,
+    RootKeysProblem,
+};
 pub use root_keys::{RootKeys, RootOrigin};
 pub use signals::Signals;
 
@@ -92,7 +96,7 @@ fn serve(
     let mut boot = boot::check(config)?;
     stay_off_data_cores(&boot);
     let volume = cores::open_volume(&boot)?;
-    let facts = facts(&boot, version, volume.direct.clone());
+    let facts = facts(&boot, version, &volume);
     let cores = Cores::start(&boot, volume, &events)?;
     let exporter = boot.metrics.take().map(|listener| Exporter::start(listener, cores.sources(&boot.config)));
     let exporter = exporter.transpose().map_err(|error| Fatal::System {
@@ -179,7 +183,7 @@ fn drain(inbox: &Receiver<Event>, config: &Config, cores: &Cores) -> Result<(), 
     Ok(())
 }
 
-fn facts(boot: &Boot, version: &str, direct: DirectIo) -> Facts {
+fn facts(boot: &Boot, version: &str, volume: &cores::Volume) -> Facts {
     let config = &boot.config;
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     Facts {
@@ -190,14 +194,19 @@ fn facts(boot: &Boot, version: &str, direct: DirectIo) -> Facts {
         reasons: reasons(boot),
         directory: absolute(&config.directory),
         filesystem: boot.filesystem.clone(),
-        direct,
+        direct: volume.direct.clone(),
+        kept_aside: volume.kept_aside,
+        costs: volume.costs.clone(),
+        times: volume.times.clone(),
         durability: config.durability,
         read_mode: config.read_mode,
         buffer_memory: config.buffer_memory,
+        request_memory: config.request_memory,
         region: config.region.clone(),
         allow_sigv2: config.allow_sigv2,
+        list_unreadable: config.list_unreadable,
         access_key: boot.root.credentials.access_key.clone(),
-        account_id: crate::auth::account_id(&boot.root.credentials.access_key),
+        account_id: boot.account.id.to_string(),
         root_origin: match &boot.root.origin {
             RootOrigin::Environment => RootOrigin::Environment,
             RootOrigin::SecretFile(path) => RootOrigin::SecretFile(absolute(path)),
@@ -214,7 +223,7 @@ fn reasons(boot: &Boot) -> Vec<String> {
 
 /// The start message on standard output, and what is worth a warning in the log.
 fn announce(boot: &Boot, facts: &Facts) {
-    for warning in &boot.warnings {
+    for warning in boot.warnings.iter().chain(&facts.costs) {
         tracing::warn!("{warning}");
     }
     if let Some(sentence) = boot.privileges.sentence() {
@@ -222,6 +231,12 @@ fn announce(boot: &Boot, facts: &Facts) {
     }
     if boot.config.durability == crate::config::Durability::Relaxed {
         tracing::warn!("durability is relaxed: a power cut loses the changes of the last seconds, also answered ones");
+    }
+    if facts.kept_aside > 0 {
+        tracing::warn!(
+            count = facts.kept_aside,
+            "files or directories that are somebody's are kept in .sluice/aside: they had no place any more; look at them, and move or remove them"
+        );
     }
     warn_of_weak_signatures(&boot.config);
     // Nobody needs to read it: a closed standard output is no reason to stop.

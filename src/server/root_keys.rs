@@ -1,17 +1,18 @@
 //! The root identity's keys: named by the operator, or generated once and kept where only this user reads. There is no default.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags, RenameFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::fatal::{Fatal, RootKeysProblem};
 use crate::base::secret::Secret;
 use crate::config::{Config, KeyPart, RootCredentials, RootSource};
+use crate::documents;
 use crate::limits;
 
 /// The file of the generated pair, in the configuration directory.
@@ -92,8 +93,8 @@ fn stored(directory: &Path, path: &Path) -> Result<RootKeys, RootKeysProblem> {
         return Ok(RootKeys { credentials, origin: RootOrigin::Stored { path: path.to_path_buf(), is_new: false } });
     }
     let generated = generate()?;
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_problem)?;
-    let is_new = publish(directory, path, &generated)?;
+    documents::make_folders(directory).map_err(RootKeysProblem::Io)?;
+    let is_new = publish(path, &generated)?;
     let credentials = if is_new { generated } else { read_stored(path)?.ok_or(RootKeysProblem::Malformed)? };
     Ok(RootKeys { credentials, origin: RootOrigin::Stored { path: path.to_path_buf(), is_new } })
 }
@@ -128,42 +129,15 @@ fn read_stored(path: &Path) -> Result<Option<RootCredentials>, RootKeysProblem> 
     Ok(Some(RootCredentials { access_key: pair.access_key, secret: Secret::new(pair.secret_key) }))
 }
 
-/// Writes the pair aside, makes it durable and gives it its name; false when another start had given one before.
-fn publish(directory: &Path, path: &Path, pair: &RootCredentials) -> Result<bool, RootKeysProblem> {
-    let temporary = directory.join(format!(".{FILE_NAME}.{}", std::process::id()));
-    // Left by a crash under the same process id, which containers repeat.
-    let _ = std::fs::remove_file(&temporary);
-    let published = write_private(&temporary, pair).and_then(|()| rename_new(&temporary, path));
-    if !matches!(published, Ok(true)) {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_problem)?;
-    published
-}
-
-fn write_private(path: &Path, pair: &RootCredentials) -> Result<(), RootKeysProblem> {
+/// Writes the pair down; false when another start had given one before.
+fn publish(path: &Path, pair: &RootCredentials) -> Result<bool, RootKeysProblem> {
     let text = Secret::new(format!(
         "# The root keys of this Sluice server, generated at its first start. Keep this file private (mode 0600).\n\
          access_key = \"{}\"\nsecret_key = \"{}\"\n",
         pair.access_key,
         pair.secret.expose()
     ));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io_problem)?;
-    file.write_all(text.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(io_problem)
-}
-
-/// Renames without replacing; false when the name is taken. NFS and some others cannot refuse to replace: there the rename is
-/// still atomic, and only two first starts at the same instant could disagree until the next start.
-fn rename_new(from: &Path, to: &Path) -> Result<bool, RootKeysProblem> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            std::fs::rename(from, to).map_err(io_problem)?;
-            Ok(true)
-        }
-        Err(errno) => Err(RootKeysProblem::Io(errno)),
-    }
+    documents::publish_new(path, text.expose().as_bytes()).map_err(RootKeysProblem::Io)
 }
 
 fn generate() -> Result<RootCredentials, RootKeysProblem> {
@@ -291,8 +265,8 @@ mod tests {
         let root = tempfile::tempdir().expect("temporary directory");
         let path = root.path().join(FILE_NAME);
         let (winner, loser) = (generate().expect("random"), generate().expect("random"));
-        assert_eq!(publish(root.path(), &path, &winner), Ok(true));
-        assert_eq!(publish(root.path(), &path, &loser), Ok(false));
+        assert_eq!(publish(&path, &winner), Ok(true));
+        assert_eq!(publish(&path, &loser), Ok(false));
         let kept = read_stored(&path).expect("readable").expect("there");
         assert_eq!(kept.secret.expose(), winner.secret.expose());
         assert_eq!(std::fs::read_dir(root.path()).expect("read").count(), 1, "the loser's temporary is gone");

@@ -1,6 +1,10 @@
 //! Signals belong to one thread. They are blocked before any other is started, so that no data core ever sees a call
 //! interrupted, and waited for with sigwait(3), so that no code runs inside a handler.
 //!
+//! Some are only blocked, so that what they tell of is told by the call that met it, and nothing ends or stops for it: SIGXFSZ, when
+//! a file would become larger than RLIMIT_FSIZE (the write is EFBIG, and one request is refused); SIGTTOU, when a background job
+//! writes to a terminal that has `stty tostop` (the line is written, termios(3)).
+//!
 //! SIGPIPE needs nothing: Rust's runtime ignores it before `main`, and a closed socket is EPIPE.
 
 use std::sync::mpsc::Sender;
@@ -17,8 +21,11 @@ pub struct Signals(SigSet);
 impl Signals {
     /// Blocks them. Call it before the first thread is started: a thread inherits the mask of the one that starts it.
     pub fn block() -> Result<Self, Fatal> {
-        let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
-        set.thread_block().map_err(|errno| system("blocking signals", errno as i32))?;
+        let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGXCPU].into_iter().collect();
+        let told_otherwise: SigSet = [Signal::SIGXFSZ, Signal::SIGTTOU].into_iter().collect();
+        set.thread_block()
+            .and_then(|()| told_otherwise.thread_block())
+            .map_err(|errno| system("blocking signals", errno as i32))?;
         Ok(Self(set))
     }
 
@@ -35,8 +42,13 @@ impl Signals {
         loop {
             let event = match self.0.wait() {
                 Ok(Signal::SIGHUP) => Event::Reload,
+                // Once a second from the soft limit of CPU time on, until the hard one kills: the first is a request to stop.
+                Ok(Signal::SIGXCPU) if stopping => continue,
                 Ok(signal) if stopping => std::process::exit(exit_code(signal)),
-                Ok(_) => {
+                Ok(signal) => {
+                    if signal == Signal::SIGXCPU {
+                        tracing::warn!("the CPU time that this process may use is used up (ulimit -t): stopping");
+                    }
                     stopping = true;
                     Event::Stop
                 }

@@ -22,6 +22,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use crate::metrics::record::{self, BarrierCells};
 use crate::sys;
 
@@ -41,7 +43,7 @@ pub struct Barrier {
 
 struct Shared {
     /// `.sluice`.
-    directory: OwnedFd,
+    directory: ArcSwap<OwnedFd>,
     method: Method,
     /// Changes published so far.
     published: AtomicU64,
@@ -77,7 +79,7 @@ impl Barrier {
     /// Starts the barrier thread of a volume. `directory` is its `.sluice`.
     pub fn start(directory: OwnedFd, method: Method) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            directory,
+            directory: ArcSwap::from_pointee(directory),
             method,
             published: AtomicU64::new(0),
             durable: AtomicU64::new(0),
@@ -93,6 +95,11 @@ impl Barrier {
             std::thread::Builder::new().name("barrier".into()).spawn(move || shared.lead_when_wanted())?;
         }
         Ok(Self { shared })
+    }
+
+    /// From now on this is `.sluice`, which somebody had removed.
+    pub fn use_directory(&self, directory: OwnedFd) {
+        self.shared.directory.store(Arc::new(directory));
     }
 
     /// Records that a change has become visible. Called after the publishing call returned.
@@ -185,7 +192,7 @@ impl Shared {
         // Closed here: what is published from now on belongs to the next barrier.
         let batch = self.published.load(Ordering::Acquire);
         let started = Instant::now();
-        let synced = sync(&self.directory, self.method);
+        let synced = sync(&self.directory.load(), self.method);
         self.cells.record(batch - self.durable.load(Ordering::Relaxed), started.elapsed());
         match synced {
             Ok(()) => {

@@ -92,7 +92,7 @@ impl Filled {
     /// The record onto the file.
     fn seal(mut self, volume: &Volume) -> Result<Self> {
         if let Some((staged, _)) = &self.file {
-            let seal = if volume.facts().tells_writes_apart { commit::seal_as_written } else { commit::seal };
+            let seal = if volume.facts().grain.files.tell_apart { commit::seal_as_written } else { commit::seal };
             self.spilled = seal(volume, &staged.file, self.object.bytes.len() as u64, &mut self.object.record)?;
         }
         Ok(self)
@@ -102,10 +102,10 @@ impl Filled {
         let Self { object, location, file, mut spilled } = self;
         let Small { bucket, key, record, condition, .. } = object;
         let mut place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref(), parent: None };
-        let Some((staged, parent)) = file else { return commit::publish_directory_object(volume, &place, record) };
+        let Some((mut staged, parent)) = file else { return commit::publish_directory_object(volume, &place, record) };
         place.parent = parent;
         commit::clean(volume, &staged.file)?;
-        commit::publish(volume, &place, &staged, &mut || Ok(spilled.take()))?;
+        commit::publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
         Ok(Published { ticket: volume.barrier().published(), record })
     }
 }
@@ -183,7 +183,7 @@ mod tests {
             ],
         );
         let errors: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().copied()).collect();
-        let (failed, nowhere) = (Some(StoreError::PreconditionFailed), Some(StoreError::NoBucket));
+        let (failed, nowhere) = (Some(StoreError::PreconditionFailed { was_there: true }), Some(StoreError::NoBucket));
         assert_eq!(errors, [None, None, failed, None, None, nowhere, None, None]);
         let tickets: Vec<_> = outcomes.iter().flatten().map(|published| published.ticket).collect();
         assert!(tickets.is_sorted() && tickets.windows(2).all(|pair| pair[0] != pair[1]));

@@ -1,17 +1,19 @@
 //! Buckets: the top-level directories of the served directory with a legal bucket name.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
 use super::barrier::Ticket;
 use super::multipart::{self, Forgotten};
 use super::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
-use super::volume::{Sync, Volume};
-use super::{Result, StoreError, tree, walk};
+use super::volume::Volume;
+use super::{Result, StoreError, home, tree, walk};
 use super::{key, list};
 use crate::base::time::Timestamp;
+use crate::limits::{KEY_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
 use crate::sys::path::{OpenFlags, Symlinks};
-use crate::sys::{self, Errno, FileKind};
+use crate::sys::{self, Cause, Errno, FileKind};
 
 /// Mode of a bucket's directory, before the umask.
 const BUCKET_MODE: u32 = 0o755;
@@ -25,19 +27,32 @@ pub struct Bucket {
     pub created: Timestamp,
 }
 
-/// All buckets, by name.
-pub fn list(volume: &Volume) -> Result<Vec<Bucket>> {
+/// Which buckets are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct BucketsQuery<'a> {
+    /// Names begin with this.
+    pub prefix: &'a str,
+    /// Names behind this one.
+    pub after: &'a str,
+    /// How many.
+    pub max: usize,
+}
+
+/// A page of buckets, by name, and whether more follow. Only those on it are looked at.
+pub fn list(volume: &Volume, query: &BucketsQuery<'_>) -> Result<(Vec<Bucket>, bool)> {
     let root = sys::path::open_dir(&volume.root, b"", Symlinks::Deny)?;
-    let mut names = Vec::new();
+    let mut names = BTreeSet::new();
     let mut buffer = sys::dir::buffer(64 * 1024);
-    let _ = sys::dir::read(&root, &mut buffer, |entry| {
-        if entry.kind.is_none_or(|kind| kind == FileKind::Directory) && key::is_bucket_name(entry.name) {
-            names.push(String::from_utf8_lossy(entry.name).into_owned());
+    let _ = volume.reading().visit(&root, &mut buffer, |entry| {
+        let is_wanted = entry.name > query.after.as_bytes() && entry.name.starts_with(query.prefix.as_bytes());
+        if is_wanted && entry.kind.is_none_or(|kind| kind == FileKind::Directory) && key::is_bucket_name(entry.name) {
+            names.insert(String::from_utf8_lossy(entry.name).into_owned());
         }
         std::ops::ControlFlow::<()>::Continue(())
     })?;
-    names.sort_unstable();
-    names.into_iter().filter_map(|name| describe(volume, &name).transpose()).collect()
+    let mut buckets = names.into_iter().filter_map(|name| describe(volume, &name).transpose());
+    let page = buckets.by_ref().take(query.max).collect::<Result<Vec<_>>>()?;
+    Ok((page, buckets.next().transpose()?.is_some()))
 }
 
 /// One bucket.
@@ -65,9 +80,17 @@ fn describe(volume: &Volume, name: &str) -> Result<Option<Bucket>> {
 fn find(volume: &Volume, name: &str) -> Result<Option<OwnedFd>> {
     match sys::path::open(&volume.root, name.as_bytes(), OpenFlags::PATH | OpenFlags::DIRECTORY, 0, Symlinks::Deny) {
         Ok(directory) => Ok(Some(directory)),
-        Err(errno) if sys::errno::is_gone(errno) => Ok(None),
+        Err(errno) if sys::errno::is_gone(errno) => match missing(volume) {
+            StoreError::NoBucket => Ok(None),
+            error => Err(error),
+        },
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// What a bucket that is not there means: in a directory that was removed beneath us, nothing.
+pub(super) fn missing(volume: &Volume) -> StoreError {
+    if volume.is_removed() { StoreError::VolumeFailed } else { StoreError::NoBucket }
 }
 
 /// Whether there is such a bucket: tells a missing bucket from a missing key. What could not be found out is no answer.
@@ -94,20 +117,38 @@ pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
 }
 
 fn make(volume: &Volume, name: &str) -> Result<Ticket> {
-    match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
-        Ok(()) => {}
-        Err(Errno::EXIST) if !exists(volume, name)? => return Err(StoreError::Foreign),
-        Err(Errno::EXIST) => {
-            // Its maker may not have synced yet.
-            sync_root(volume)?;
-            return Err(StoreError::BucketExists);
+    for _ in 0..PUBLISH_ATTEMPTS_MAX {
+        match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) if exists(volume, name)? => {
+                // Its maker may not have synced yet.
+                volume.sync_each(&[&volume.root])?;
+                return Err(StoreError::BucketExists);
+            }
+            Err(Errno::EXIST) => match sys::stat::at(&volume.root, name.as_bytes()) {
+                // A POSIX program is at it as well.
+                Err(Errno::NOENT) => continue,
+                Ok(_) => return Err(StoreError::Foreign),
+                Err(errno) => return Err(errno.into()),
+            },
+            Err(errno) => return Err(errno.into()),
         }
-        Err(errno) => return Err(errno.into()),
+        match mark(volume, name) {
+            Ok(()) => {
+                volume.sync_each(&[&volume.root])?;
+                return Ok(volume.barrier.published());
+            }
+            // Somebody has removed it already.
+            Err(_) if !exists(volume, name)? => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
+    Err(StoreError::Contended)
+}
+
+fn mark(volume: &Volume, name: &str) -> sys::Result<()> {
     let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
-    sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
-    sync_root(volume)?;
-    Ok(volume.barrier.published())
+    sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)
 }
 
 /// The ticket for "it is there already": what was seen must be durable too.
@@ -115,18 +156,19 @@ pub fn observed(volume: &Volume) -> Ticket {
     volume.barrier.observed()
 }
 
-/// Removes an empty bucket. Empty directories in it that are somebody's own keep it.
-pub fn delete(volume: &Volume, name: &str) -> Result<Ticket> {
+/// Removes an empty bucket. Empty directories in it that are somebody's own keep it. `stop` ends the search for an object early.
+pub fn delete(volume: &Volume, name: &str, stop: &AtomicBool) -> Result<Ticket> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
     head(volume, name)?;
     let mut removed = remove(volume, name);
     if let Err(StoreError::BucketNotEmpty) = removed {
-        let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
+        let directory = open(volume, name)?;
         // A crash between a DELETE and its pruning leaves empty directories of ours, which nobody sees through S3.
-        if walk::is_empty(&directory, &AtomicBool::new(false))? {
+        if walk::is_empty(&directory, volume.reading(), stop)? {
             tree::prune_below(volume, name, &directory, b"");
+            home::remove(volume, &directory);
             removed = remove(volume, name);
         }
     }
@@ -143,21 +185,101 @@ fn remove(volume: &Volume, name: &str) -> Result<()> {
         Err(Errno::NOENT) => return Err(StoreError::NoBucket),
         Err(errno) => return Err(errno.into()),
     }
-    sync_root(volume)?;
+    volume.sync_each(&[&volume.root])?;
     let forgotten = multipart::forget_bucket(volume, name)?;
     drop(alone);
     forgotten.discard(volume);
     Ok(())
 }
 
+/// What keeps a bucket without any object from being removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InTheWay {
+    /// Its path in the bucket.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: InTheWayKind,
+}
+
+/// What is there in a bucket that is no object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InTheWayKind {
+    /// A directory that was not made through S3.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO, a socket or a device.
+    Special,
+    /// A file whose name stands for no key.
+    File,
+}
+
+/// The first thing that is somebody's own in a bucket that has no object; `None` where it has one, or nothing is in the way any more.
+pub fn in_the_way(volume: &Volume, name: &str) -> Result<Option<InTheWay>> {
+    let directory = open(volume, name)?;
+    if !walk::is_empty(&directory, volume.reading(), &AtomicBool::new(false))? {
+        return Ok(None);
+    }
+    Ok(foreign_below(&directory, b""))
+}
+
+/// As deep as a key can be: a byte a level.
+fn foreign_below(directory: &OwnedFd, path: &[u8]) -> Option<InTheWay> {
+    if path.len() > KEY_SIZE_MAX * 2 {
+        return None;
+    }
+    let mut names: Vec<(Vec<u8>, FileKind)> = Vec::new();
+    let mut buffer = sys::dir::buffer(32 * 1024);
+    let _ = sys::dir::read(directory, &mut buffer, |entry| {
+        if let Ok(kind) = entry.kind_in(directory) {
+            names.push((entry.name.to_vec(), kind));
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    names.into_iter().find_map(|(name, kind)| {
+        let path = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
+        let kind = match kind {
+            FileKind::Directory => match sys::path::open_dir(directory, &name, Symlinks::Deny) {
+                Ok(below) if tree::is_prunable(&below) => return foreign_below(&below, &path),
+                // What cannot be opened is a mount, or not ours to read.
+                _ => InTheWayKind::Directory,
+            },
+            FileKind::Symlink => InTheWayKind::Symlink,
+            FileKind::Other => InTheWayKind::Special,
+            FileKind::Regular => InTheWayKind::File,
+        };
+        Some(InTheWay { path, kind })
+    })
+}
+
 /// One page of the bucket's keys. `stop` ends the walk early.
-pub fn page(volume: &Volume, name: &str, query: &list::Query<'_>, stop: &AtomicBool) -> Result<list::Page> {
-    let directory = match sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny) {
-        Ok(directory) => directory,
-        Err(errno) if sys::errno::is_gone(errno) => return Err(StoreError::NoBucket),
-        Err(errno) => return Err(errno.into()),
-    };
-    Ok(list::list(&directory, &volume.snapshots, query, stop)?)
+pub fn page(volume: &Volume, name: &str, query: &list::Query<'_>, stop: &AtomicBool) -> list::Walked<list::Page> {
+    for _ in 0..PUBLISH_ATTEMPTS_MAX {
+        let directory = match open(volume, name) {
+            Err(StoreError::Kernel(errno)) if sys::errno::cause(errno) == Cause::Denied => {
+                return Err(list::WalkError::Unreadable(Vec::new()));
+            }
+            opened => opened.map_err(list::WalkError::Store)?,
+        };
+        match list::list(&directory, &volume.snapshots, volume.reading(), query, stop) {
+            // The bucket was removed meanwhile, and may be there again.
+            Err(list::WalkError::Store(StoreError::Kernel(Errno::NOENT))) => {}
+            Err(list::WalkError::Store(StoreError::Kernel(list::BEING_READ))) => {
+                return Err(list::WalkError::Store(StoreError::BeingRead));
+            }
+            page => return page,
+        }
+    }
+    Err(list::WalkError::Store(StoreError::Contended))
+}
+
+fn open(volume: &Volume, name: &str) -> Result<OwnedFd> {
+    match sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny) {
+        Ok(directory) => Ok(directory),
+        Err(errno) if sys::errno::is_gone(errno) => Err(missing(volume)),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// `NoObject` in a bucket that is not there is `NoBucket`.
@@ -170,14 +292,6 @@ pub(super) fn or_no_bucket(volume: &Volume, bucket: &str, error: StoreError) -> 
         },
         error => error,
     }
-}
-
-fn sync_root(volume: &Volume) -> Result<()> {
-    if volume.sync() == Sync::Each && sys::file::sync(&volume.root).is_err() {
-        volume.barrier.fail();
-        return Err(StoreError::VolumeFailed);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -225,6 +339,6 @@ mod tests {
             }
         }
         assert_eq!(create(&volume, "bucket").unwrap_err(), StoreError::BucketExists);
-        assert_eq!(list(&volume).unwrap().len(), 1);
+        assert_eq!(list(&volume, &BucketsQuery { prefix: "", after: "", max: 9 }).unwrap().0.len(), 1);
     }
 }

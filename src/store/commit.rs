@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::barrier::Ticket;
+use super::displace::{self, Outcome, Spot, Takes};
 use super::key::{self, Location};
 use super::object::{self, State};
 use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
 use super::spill::{self, Pinned};
-use super::stage::{Staged, Temporary};
+use super::stage::Staged;
+use super::staging::Identity;
 use super::tree::{self, Obstacle, Parents};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, inherit};
@@ -55,7 +57,7 @@ pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
-    let Upload { bucket, key, staged, size, tail, mut record, condition } = upload;
+    let Upload { bucket, key, mut staged, size, tail, mut record, condition } = upload;
     let location = key::locate(&key)?;
     let place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref(), parent: None };
     if place.is_bare_directory(size) {
@@ -63,7 +65,7 @@ pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
     }
     finish_data(volume, &staged, size, tail)?;
     let mut spilled = seal(volume, &staged.file, size, &mut record)?;
-    publish(volume, &place, &staged, &mut || Ok(spilled.take()))?;
+    publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
     Ok(Published { ticket: volume.barrier.published(), record })
 }
 
@@ -83,25 +85,30 @@ impl Place<'_> {
         self.location.is_directory_object && size == 0
     }
 
-    /// What is there now meets the precondition. Answers what the name may then replace.
-    pub(super) fn check(&self, volume: &Volume) -> Result<Replaces> {
-        let Some(condition) = self.condition else { return Ok(Replaces::Anything) };
+    /// What is there now meets the precondition. Answers what the name may then be taken from.
+    pub(super) fn check(&self, volume: &Volume) -> Result<Takes> {
+        let Some(condition) = self.condition else { return Ok(Takes::AnyFile) };
         let now = current(volume, self.bucket, self.key)?;
-        match condition(now.as_ref()) {
-            true if now.is_none() => Ok(Replaces::Nothing),
-            true => Ok(Replaces::Anything),
-            false => Err(StoreError::PreconditionFailed),
+        if condition(now.as_ref()) {
+            Ok(decided_for(now.as_ref()))
+        } else {
+            Err(StoreError::PreconditionFailed { was_there: now.is_some() })
         }
+    }
+
+    /// The directory of its name, where the key itself is one.
+    fn inside<'a>(&'a self, parents: &'a Parents, name: &'a [u8]) -> Spot<'a> {
+        Spot { directory: &parents.directory, bucket: self.bucket, folder: &self.location.path, name }
     }
 }
 
-/// What a publication may replace.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replaces {
-    Anything,
-    /// The precondition was decided for a name that was not there: a file that a POSIX program makes in between must be looked
-    /// at first.
-    Nothing,
+/// What may be taken away on a precondition that was decided for this.
+pub(super) fn decided_for(now: Option<&State>) -> Takes {
+    match now {
+        Some(state) if state.stat.kind == FileKind::Regular => Takes::Only(Identity::of(&state.stat)),
+        // An object that is a record on a directory has no file.
+        _ => Takes::Nothing,
+    }
 }
 
 /// The last bytes, the exact length, and no dirty page left: a name given to a file with dirty pages could survive a power
@@ -145,30 +152,21 @@ pub(super) fn clean(volume: &Volume, file: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// The record onto the file. mtime is set first and read back, since the filesystem may keep less than nanoseconds; writing
-/// an attribute does not change it.
+/// The record onto the file. mtime is set first, to one that no later change has, and read back, since the filesystem may keep less than
+/// nanoseconds; writing an attribute does not change it.
 pub(super) fn seal(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
-    sys::path::set_mtime(file, sys::clock::realtime_ns())?;
+    sys::path::set_mtime(file, volume.facts().grain.mtime_of_record(sys::clock::realtime_ns()))?;
     seal_as_written(volume, file, size, record)
 }
 
-/// The same for a file that was written a moment ago, where its mtime is as good (`Facts::tells_writes_apart`).
+/// The same for a file that was written a moment ago, where its mtime is as good (`Times::tell_apart`).
 pub(super) fn seal_as_written(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
     let stat = sys::stat::of(file)?;
     assert_eq!(stat.size, size, "a file of another length than its object is never published");
     (record.size, record.mtime_ns) = (size, stat.mtime_ns);
     let spilled = write_record(volume, file, &record.encode())?;
-    sync_file(volume, file)?;
+    volume.sync_each(&[file])?;
     Ok(spilled)
-}
-
-/// Everything of a file or directory onto the disk, where that is done for each by itself.
-fn sync_file(volume: &Volume, file: &OwnedFd) -> Result<()> {
-    if volume.sync() == Sync::Each && sys::file::sync(file).is_err() {
-        volume.barrier.fail();
-        return Err(StoreError::VolumeFailed);
-    }
-    Ok(())
 }
 
 /// Both attributes onto a file that has neither.
@@ -229,8 +227,25 @@ enum Attempt {
 pub(super) fn publish(
     volume: &Volume,
     place: &Place<'_>,
-    staged: &Staged,
-    prepare: &mut dyn FnMut() -> Result<Spilled>,
+    staged: &mut Staged,
+    prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
+) -> Result<()> {
+    let published = try_to_publish(volume, place, staged, prepare);
+    match published {
+        // Other writers; or somebody who has removed what we stage in.
+        Err(StoreError::Contended) => volume.suspect(),
+        // Directories that were made on the way, of which the last may be one too deep for this filesystem.
+        Err(StoreError::Kernel(_)) => tree::prune_unused(volume, place.bucket, &place.location.path),
+        _ => {}
+    }
+    published
+}
+
+fn try_to_publish(
+    volume: &Volume,
+    place: &Place<'_>,
+    staged: &mut Staged,
+    prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
 ) -> Result<()> {
     let mut is_prepared = false;
     // Held until the file has its name.
@@ -238,14 +253,14 @@ pub(super) fn publish(
     let mut parent = place.parent.clone();
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(place.bucket, place.key);
-        let replaces = place.check(volume)?;
+        let takes = place.check(volume)?;
         if !is_prepared {
-            _spilled = prepare()?;
+            _spilled = prepare(&staged.file)?;
             is_prepared = true;
         }
         let attempt = match place.location.is_directory_object {
-            true => publish_body(volume, place, staged, replaces)?,
-            false => publish_name(volume, place, staged, replaces, parent.take())?,
+            true => publish_body(volume, place, staged, takes)?,
+            false => publish_name(volume, place, staged, takes, parent.take())?,
         };
         match attempt {
             Attempt::Done => {
@@ -282,8 +297,8 @@ pub(super) fn current(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Optio
 fn publish_name(
     volume: &Volume,
     place: &Place<'_>,
-    staged: &Staged,
-    replaces: Replaces,
+    staged: &mut Staged,
+    takes: Takes,
     parent: Option<Rc<OwnedFd>>,
 ) -> Result<Attempt> {
     let (bucket, location) = (place.bucket, place.location);
@@ -296,14 +311,15 @@ fn publish_name(
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = name_file(volume, staged, &parents, location.name(), replaces)?;
+    let spot = Spot { directory: &parents.directory, bucket, folder: location.parent(), name: location.name() };
+    let attempt = name_file(volume, staged, spot, takes)?;
     if let Attempt::Convert(_) = attempt {
         // The name is a directory: the object lives inside it.
         let inside = match tree::parents(volume, bucket, &location.path) {
             Ok(inside) => inside,
             Err(_) => return Ok(Attempt::Again),
         };
-        return match name_file(volume, staged, &inside, key::OBJECT_OF_DIRECTORY, replaces)? {
+        return match name_file(volume, staged, place.inside(&inside, key::OBJECT_OF_DIRECTORY), takes)? {
             Attempt::Convert(_) => Err(StoreError::Foreign),
             attempt => Ok(attempt),
         };
@@ -311,14 +327,14 @@ fn publish_name(
     Ok(attempt)
 }
 
-fn publish_body(volume: &Volume, place: &Place<'_>, staged: &Staged, replaces: Replaces) -> Result<Attempt> {
+fn publish_body(volume: &Volume, place: &Place<'_>, staged: &mut Staged, takes: Takes) -> Result<Attempt> {
     let inside = match tree::parents(volume, place.bucket, &place.location.path) {
         Ok(inside) => inside,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = name_file(volume, staged, &inside, key::BODY_OF_DIRECTORY, replaces)?;
+    let attempt = name_file(volume, staged, place.inside(&inside, key::BODY_OF_DIRECTORY), takes)?;
     if matches!(attempt, Attempt::Done) {
         // The body carries the record now.
         sys::xattr::remove(&inside.directory, SUMMARY_NAME)?;
@@ -326,29 +342,30 @@ fn publish_body(volume: &Volume, place: &Place<'_>, staged: &Staged, replaces: R
     Ok(attempt)
 }
 
-/// Gives the file its name in `parents`. `Convert` here says only that a directory has that name.
-fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], replaces: Replaces) -> Result<Attempt> {
-    let directory = &parents.directory;
+/// Gives the file its name. `Convert` here says only that a directory has that name.
+fn name_file(volume: &Volume, staged: &mut Staged, spot: Spot<'_>, takes: Takes) -> Result<Attempt> {
     if staged.name.is_some() {
-        inherit::from_directory(&staged.file, directory)?;
-        sync_file(volume, &staged.file)?;
+        inherit::from_directory(&staged.file, spot.directory)?;
+        volume.sync_each(&[&staged.file])?;
     }
-    let linked = match &staged.name {
-        None => sys::path::link(&staged.file, directory, name),
-        Some(temporary) => sys::path::rename_new(temporary.directory(), temporary.name(), directory, name),
+    let linked = match (takes, &staged.name) {
+        // What the precondition was decided for has the name, or had it.
+        (Takes::Only(_), _) => Err(Errno::EXIST),
+        (_, None) => sys::path::link(&staged.file, spot.directory, spot.name),
+        (_, Some(temporary)) => volume.rename_new(temporary.directory(), temporary.name(), spot.directory, spot.name),
     };
     match linked {
         Ok(()) => {}
-        Err(Errno::EXIST) => match sys::stat::at(directory, name) {
+        Err(Errno::EXIST) => match sys::stat::at(spot.directory, spot.name) {
             Ok(stat) if stat.kind == FileKind::Directory => return Ok(Attempt::Convert(Vec::new())),
             // EEXIST decides: nobody who uses the lock made this file.
-            Ok(stat) if stat.kind == FileKind::Regular && replaces == Replaces::Nothing => return Ok(Attempt::Again),
+            Ok(stat) if stat.kind == FileKind::Regular && !takes.takes(&stat) => return Ok(Attempt::Again),
             Ok(stat) if stat.kind == FileKind::Regular => {
-                if inherit::from_file(&staged.file, directory, name, &stat)? {
-                    sync_file(volume, &staged.file)?;
+                if inherit::from_file(volume, &staged.file, spot.directory, spot.name, &stat)? {
+                    volume.sync_each(&[&staged.file])?;
                 }
-                if let Some(attempt) = replace(volume, staged, directory, name)? {
-                    return Ok(attempt);
+                if displace::replace(volume, staged, spot, &stat, takes)? == Outcome::Again {
+                    return Ok(Attempt::Again);
                 }
             }
             Ok(_) => return Err(StoreError::Foreign),
@@ -358,34 +375,15 @@ fn name_file(volume: &Volume, staged: &Staged, parents: &Parents, name: &[u8], r
         Err(Errno::NOENT) => return Ok(Attempt::Again),
         Err(errno) => return Err(errno.into()),
     }
-    parents.sync(volume)?;
+    volume.sync_each(&[spot.directory])?;
     Ok(Attempt::Done)
-}
-
-/// Puts the file in the place of another, in one step of the name. `Some`: start again.
-fn replace(volume: &Volume, staged: &Staged, directory: &OwnedFd, name: &[u8]) -> Result<Option<Attempt>> {
-    let own;
-    let temporary = match &staged.name {
-        Some(temporary) => temporary,
-        None => {
-            own = Temporary::new(volume)?;
-            sys::path::link(&staged.file, own.directory(), own.name())?;
-            &own
-        }
-    };
-    match sys::path::rename(temporary.directory(), temporary.name(), directory, name) {
-        Ok(()) => Ok(None),
-        Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => Ok(Some(Attempt::Again)),
-        Err(Errno::NOENT) => Ok(Some(Attempt::Again)),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 /// `dir/` without a body: a record on the directory, and no file.
 pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut record: Record) -> Result<Published> {
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(place.bucket, place.key);
-        place.check(volume)?;
+        let takes = place.check(volume)?;
         let parents = match tree::parents(volume, place.bucket, &place.location.path) {
             Ok(parents) => parents,
             Err(Obstacle::File { path }) => {
@@ -396,13 +394,20 @@ pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut r
             Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => continue,
             Err(Obstacle::Error(error)) => return Err(error),
         };
+        let body = place.inside(&parents, key::BODY_OF_DIRECTORY);
+        let old_body = match sys::stat::at(body.directory, body.name) {
+            Ok(stat) if stat.kind == FileKind::Regular && !takes.takes(&stat) => continue,
+            Ok(stat) => Some(stat).filter(|stat| stat.kind == FileKind::Regular),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(errno.into()),
+        };
         (record.size, record.mtime_ns) = (0, sys::clock::realtime_ns());
         replace_record(volume, &parents.directory, &record.encode())?;
-        match sys::path::unlink(&parents.directory, key::BODY_OF_DIRECTORY) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
+        if let Some(stat) = old_body {
+            // A newer one stays.
+            displace::remove(volume, body, &stat, takes)?;
         }
-        parents.sync(volume)?;
+        volume.sync_each(&[&parents.directory])?;
         return Ok(Published { ticket: volume.barrier.published(), record });
     }
     Err(StoreError::Contended)
@@ -486,7 +491,7 @@ mod tests {
             }
             now.is_none()
         });
-        assert_eq!(fixture.put("key", b"put", Some(condition)).unwrap_err(), StoreError::PreconditionFailed);
+        assert_eq!(fixture.put("key", b"put", Some(condition)).unwrap_err(), StoreError::PreconditionFailed { was_there: true });
         assert_eq!(std::fs::read(&path).unwrap(), b"made through POSIX");
         fixture.put("key", b"put", None).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"put");

@@ -2,7 +2,7 @@
 //! kernel (copy_file_range), reading and writing. And what CopyObject keeps of its source.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::checksum;
 use super::object::{self, Object};
@@ -45,21 +45,25 @@ impl Content {
 }
 
 /// Fills `staged` with the bytes of `source`. ETag and checksum are the source's while they are true, and are computed where
-/// they are not, or where a checksum is `wanted` that the source does not have. `progress` counts bytes.
-pub fn copy(source: &Object, staged: &Staged, wanted: Option<Algorithm>, progress: &AtomicU64) -> Result<Content> {
+/// they are not, or where a checksum is `wanted` that the source does not have. `stop` ends it early with ECANCELED, for a client that
+/// is gone.
+pub fn copy(source: &Object, staged: &Staged, wanted: Option<Algorithm>, stop: &AtomicBool) -> Result<Content> {
+    let progress = &AtomicU64::new(0);
     let size = source.state.size;
     if staged.is_direct {
         sys::file::set_direct(&staged.file, false)?;
     }
     let content = match known(source, wanted) {
         Some(content) => {
-            range(&staged.file, 0, &source.file, 0, size, progress)?;
+            range(&staged.file, 0, &source.file, 0, size, progress, stop)?;
             content
         }
         None => {
-            let ways = Digested { algorithm: wanted, progress, is_closed: &|| false };
+            // The bytes pass by anyway: what has no checksum gets one, as what is put.
+            let algorithm = Some(wanted.unwrap_or(Algorithm::DEFAULT));
+            let ways = Digested { algorithm, progress, stop, is_closed: &|| false };
             let (md5, value) = ways.range(&staged.file, 0, &source.file, 0, size)?;
-            let checksum = value.and_then(|value| checksum::kept(&Checksum::from(value)));
+            let checksum = value.map(|value| checksum::kept(&Checksum::from(value)));
             let (part_sizes, part_checksums, more_checksums) = (Vec::new(), Vec::new(), Vec::new());
             Content { size, etag: md5, parts: 0, part_sizes, part_checksums, checksum, more_checksums }
         }
@@ -75,7 +79,7 @@ fn known(source: &Object, wanted: Option<Algorithm>) -> Option<Content> {
     let record = source.state.record.as_ref()?;
     let has = |algorithm: Algorithm| {
         let mut checksums = record.checksum.iter().chain(&record.more_checksums);
-        checksums.any(|checksum| checksum.algorithm == algorithm.into())
+        checksums.any(|checksum| checksum.algorithm() == algorithm)
     };
     wanted.is_none_or(has).then(|| Content {
         size: source.state.size,
@@ -100,10 +104,12 @@ pub(super) fn range(
     from_offset: u64,
     length: u64,
     progress: &AtomicU64,
+    stop: &AtomicBool,
 ) -> Result<()> {
     let mut done = share(to, to_offset, from, from_offset, length);
     progress.fetch_add(done, Ordering::Relaxed);
     while done < length {
+        check(stop)?;
         let step = usize::try_from(length - done).unwrap_or(usize::MAX).min(COPY_STEP_SIZE);
         match sys::space::copy_range(to, to_offset + done, from, from_offset + done, step) {
             // The source has become shorter.
@@ -114,7 +120,7 @@ pub(super) fn range(
             }
             Err(Errno::INTR) => {}
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::PERM | Errno::TXTBSY) => {
-                let ways = Digested { algorithm: None, progress, is_closed: &|| false };
+                let ways = Digested { algorithm: None, progress, stop, is_closed: &|| false };
                 let rest = (to_offset + done, from_offset + done, length - done);
                 return ways.pump(from, rest.1, rest.2, |bytes, at| Ok(sys::file::write_all_at(to, bytes, rest.0 + at)?));
             }
@@ -140,6 +146,8 @@ pub(super) struct Digested<'a> {
     pub(super) algorithm: Option<Algorithm>,
     /// Counts bytes.
     pub(super) progress: &'a AtomicU64,
+    /// See `copy`.
+    pub(super) stop: &'a AtomicBool,
     /// Asked before each write: whether the place was taken away from this writer.
     pub(super) is_closed: &'a dyn Fn() -> bool,
 }
@@ -193,6 +201,7 @@ impl Digested<'_> {
         let mut done = 0;
         while done < length {
             let step = usize::try_from(length - done).unwrap_or(usize::MAX).min(buffer.len());
+            check(self.stop)?;
             let count = sys::file::read_at(from, &mut buffer[..step], offset + done)?;
             if count == 0 || (self.is_closed)() {
                 return Err(StoreError::Contended);
@@ -204,6 +213,13 @@ impl Digested<'_> {
         Ok(())
     }
 }
+
+fn check(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(StoreError::Kernel(Errno::CANCELED)) } else { Ok(()) }
+}
+
+/// For what has to be brought to its end, once it was begun.
+pub(super) static NEVER: AtomicBool = AtomicBool::new(false);
 
 struct Digests {
     md5: Md5,
@@ -260,9 +276,7 @@ mod tests {
         fn copy(&self, from: &str, to: &str, wanted: Option<Algorithm>) -> Result<Record> {
             let source = object::open(&self.volume, "bucket", from.as_bytes())?;
             let staged = stage::stage(&self.volume, "bucket", to.as_bytes(), Some(source.state.size), true)?;
-            let progress = AtomicU64::new(0);
-            let content = copy(&source, &staged, wanted, &progress)?;
-            assert!(progress.into_inner() >= source.state.size);
+            let content = copy(&source, &staged, wanted, &NEVER)?;
             let (bucket, key, size) = ("bucket".to_owned(), to.as_bytes().to_vec(), content.size);
             let mut record = source.state.record.clone().unwrap_or_else(|| Record::new(0, 0, [0; 16]));
             content.record_into(&mut record);
@@ -282,7 +296,7 @@ mod tests {
     #[test]
     fn what_is_known_of_the_source_is_kept_and_its_upload_is_not() {
         let fixture = Fixture::new();
-        let crc = record::Checksum::new(record::ChecksumAlgorithm::Crc32, record::ChecksumKind::FullObject, &[1, 2, 3, 4]);
+        let crc = Value::from_bytes(Algorithm::Crc32, &[1, 2, 3, 4]).map(|value| checksum::kept(&Checksum::from(value)));
         fixture.put("a", &bytes(), Record { checksum: crc, ..Record::new(0, 0, [0; 16]) });
         for wanted in [None, Some(Algorithm::Crc32)] {
             let copied = fixture.copy("a", "b", wanted).unwrap();
@@ -298,7 +312,7 @@ mod tests {
         let mut crc = Hasher::new(Algorithm::Crc64Nvme);
         crc.update(&bytes());
         let copied = fixture.copy("a", "b", Some(Algorithm::Crc64Nvme)).unwrap();
-        assert_eq!(copied.checksum, checksum::kept(&Checksum::from(crc.finish())));
+        assert_eq!(copied.checksum, Some(checksum::kept(&Checksum::from(crc.finish()))));
         assert_eq!((copied.etag, copied.parts), (Md5::of(&bytes()), 0));
         // A file that another protocol wrote, and one that it changed.
         std::fs::write(fixture.path("posix"), b"written through POSIX").unwrap();
@@ -327,6 +341,21 @@ mod tests {
         let source = object::open(&fixture.volume, "bucket", b"a").unwrap();
         std::fs::write(fixture.path("a"), bytes().split_off(1)).unwrap();
         let staged = stage::stage(&fixture.volume, "bucket", b"b", None, false).unwrap();
-        assert_eq!(copy(&source, &staged, None, &AtomicU64::new(0)).unwrap_err(), StoreError::Contended);
+        assert_eq!(copy(&source, &staged, None, &NEVER).unwrap_err(), StoreError::Contended);
+    }
+
+    /// Whether the bytes are copied as they are, or digested.
+    #[test]
+    fn a_copy_that_nobody_waits_for_is_not_finished() {
+        let fixture = Fixture::new();
+        fixture.put("a", &bytes(), Record::new(0, 0, [0; 16]));
+        let source = object::open(&fixture.volume, "bucket", b"a").unwrap();
+        for wanted in [None, Some(Algorithm::Crc32)] {
+            let staged = stage::stage(&fixture.volume, "bucket", b"b", None, false).unwrap();
+            let stopped = copy(&source, &staged, wanted, &AtomicBool::new(true));
+            // A filesystem that shares blocks has no bytes left to copy.
+            let is_shared = wanted.is_none() && sys::stat::of(&staged.file).unwrap().size >= SIZE as u64 / 4096 * 4096;
+            assert!(stopped == Err(StoreError::Kernel(Errno::CANCELED)) || is_shared, "{stopped:?}");
+        }
     }
 }

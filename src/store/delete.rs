@@ -1,13 +1,15 @@
 //! Removing an object.
 
 use super::barrier::Ticket;
-use super::commit::{Condition, current};
+use super::commit::{Condition, current, decided_for};
+use super::displace::{self, Outcome, Spot, Takes};
 use super::key::{self, BODY_OF_DIRECTORY, Location, OBJECT_OF_DIRECTORY};
 use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, SUMMARY_NAME};
-use super::volume::{Sync, Volume};
+use super::volume::Volume;
 use super::{Result, StoreError, tree};
+use crate::limits::PUBLISH_ATTEMPTS_MAX;
 use crate::sys::path::Symlinks;
-use crate::sys::{self, Errno, FileKind};
+use crate::sys::{self, Errno, FileKind, FileStat};
 
 /// Removes the object of `key`. A key that is not there is fine, as in S3; the ticket then stands for what was seen.
 pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Condition>) -> Result<Ticket> {
@@ -15,29 +17,34 @@ pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Cond
         return Err(StoreError::VolumeFailed);
     }
     let location = key::locate(key)?;
-    let guard = volume.locks.lock(bucket, key);
-    if let Some(condition) = condition {
-        let now = current(volume, bucket, key)?;
-        if !condition(now.as_ref()) {
-            return Err(if now.is_none() { StoreError::NoObject } else { StoreError::PreconditionFailed });
+    for _ in 0..PUBLISH_ATTEMPTS_MAX {
+        let guard = volume.locks.lock(bucket, key);
+        let removed = match takes(volume, bucket, key, condition)? {
+            None => Removed::Nothing,
+            Some(takes) if location.is_directory_object => remove_directory_object(volume, bucket, &location, takes)?,
+            Some(takes) => remove_file(volume, bucket, &location, takes)?,
+        };
+        drop(guard);
+        match removed {
+            Removed::Nothing if super::bucket::exists(volume, bucket)? => return Ok(volume.barrier.observed()),
+            Removed::Nothing => return Err(StoreError::NoBucket),
+            Removed::Below(path) => {
+                tree::prune(volume, bucket, &path)?;
+                return Ok(volume.barrier.published());
+            }
+            Removed::Other => {}
         }
     }
-    let removed = match location.is_directory_object {
-        true => remove_directory_object(volume, bucket, &location)?,
-        false => remove_file(volume, bucket, &location)?,
-    };
-    drop(guard);
-    match removed {
-        Removed::Nothing => {
-            if !super::bucket::exists(volume, bucket)? {
-                return Err(StoreError::NoBucket);
-            }
-            Ok(volume.barrier.observed())
-        }
-        Removed::Below(path) => {
-            tree::prune(volume, bucket, &path)?;
-            Ok(volume.barrier.published())
-        }
+    Err(StoreError::Contended)
+}
+
+/// What the condition lets be removed; `None` where it holds for a key that is not there.
+fn takes(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Condition>) -> Result<Option<Takes>> {
+    let Some(condition) = condition else { return Ok(Some(Takes::AnyFile)) };
+    let now = current(volume, bucket, key)?;
+    match condition(now.as_ref()) {
+        true => Ok(now.map(|state| decided_for(Some(&state)))),
+        false => Err(if now.is_none() { StoreError::NoObject } else { StoreError::PreconditionFailed { was_there: true } }),
     }
 }
 
@@ -45,20 +52,36 @@ enum Removed {
     Nothing,
     /// Something in this directory, which may be empty now.
     Below(Vec<u8>),
+    /// Not this time: it was something else than a moment before.
+    Other,
 }
 
-fn remove_file(volume: &Volume, bucket: &str, location: &Location) -> Result<Removed> {
+fn remove_file(volume: &Volume, bucket: &str, location: &Location, takes: Takes) -> Result<Removed> {
     let Some(parent) = open(volume, bucket, location.parent())? else { return Ok(Removed::Nothing) };
+    let spot = Spot { directory: &parent, bucket, folder: location.parent(), name: location.name() };
     match sys::stat::at(&parent, location.name()) {
-        Ok(stat) if stat.kind == FileKind::Regular => match sys::path::unlink(&parent, location.name()) {
-            Ok(()) => {
-                sync(volume, &parent)?;
-                Ok(Removed::Below(location.parent().to_vec()))
+        Ok(stat) if stat.kind == FileKind::Directory => remove_inside(volume, bucket, location, OBJECT_OF_DIRECTORY, takes),
+        stat => remove_at(volume, spot, stat, takes),
+    }
+}
+
+fn remove_inside(volume: &Volume, bucket: &str, location: &Location, name: &[u8], takes: Takes) -> Result<Removed> {
+    let Some(directory) = open(volume, bucket, &location.path)? else { return Ok(Removed::Nothing) };
+    let spot = Spot { directory: &directory, bucket, folder: &location.path, name };
+    remove_at(volume, spot, sys::stat::at(&directory, name), takes)
+}
+
+/// Removes the file that was looked at.
+fn remove_at(volume: &Volume, spot: Spot<'_>, looked: sys::Result<FileStat>, takes: Takes) -> Result<Removed> {
+    match looked {
+        Ok(stat) if takes.takes(&stat) => match displace::remove(volume, spot, &stat, takes)? {
+            Outcome::Again => Ok(Removed::Other),
+            Outcome::Done => {
+                volume.sync_each(&[spot.directory])?;
+                Ok(Removed::Below(spot.folder.to_vec()))
             }
-            Err(Errno::NOENT) => Ok(Removed::Nothing),
-            Err(errno) => Err(errno.into()),
         },
-        Ok(stat) if stat.kind == FileKind::Directory => remove_inside(volume, bucket, &location.path, OBJECT_OF_DIRECTORY),
+        Ok(stat) if stat.kind == FileKind::Regular => Ok(Removed::Other),
         // A symlink, a FIFO, a device: no object, and not ours to remove.
         Ok(_) => Ok(Removed::Nothing),
         Err(errno) if sys::errno::is_gone(errno) || errno == Errno::NAMETOOLONG => Ok(Removed::Nothing),
@@ -66,20 +89,11 @@ fn remove_file(volume: &Volume, bucket: &str, location: &Location) -> Result<Rem
     }
 }
 
-fn remove_inside(volume: &Volume, bucket: &str, path: &[u8], name: &[u8]) -> Result<Removed> {
-    let Some(directory) = open(volume, bucket, path)? else { return Ok(Removed::Nothing) };
-    match sys::path::unlink(&directory, name) {
-        Ok(()) => {
-            sync(volume, &directory)?;
-            Ok(Removed::Below(path.to_vec()))
-        }
-        Err(Errno::NOENT) => Ok(Removed::Nothing),
-        Err(errno) => Err(errno.into()),
+fn remove_directory_object(volume: &Volume, bucket: &str, location: &Location, takes: Takes) -> Result<Removed> {
+    let body = remove_inside(volume, bucket, location, BODY_OF_DIRECTORY, takes)?;
+    if matches!(body, Removed::Other) {
+        return Ok(body);
     }
-}
-
-fn remove_directory_object(volume: &Volume, bucket: &str, location: &Location) -> Result<Removed> {
-    let body = remove_inside(volume, bucket, &location.path, BODY_OF_DIRECTORY)?;
     let Some(directory) = open(volume, bucket, &location.path)? else { return Ok(body) };
     let had_record = sys::xattr::remove(&directory, SUMMARY_NAME)?;
     if !had_record {
@@ -87,25 +101,16 @@ fn remove_directory_object(volume: &Volume, bucket: &str, location: &Location) -
     }
     sys::xattr::remove(&directory, EXTENDED_NAME)?;
     sys::xattr::remove(&directory, EXTENDED_ALTERNATE_NAME)?;
-    sync(volume, &directory)?;
+    volume.sync_each(&[&directory])?;
     Ok(Removed::Below(location.path.clone()))
 }
 
 fn open(volume: &Volume, bucket: &str, path: &[u8]) -> Result<Option<std::os::fd::OwnedFd>> {
-    let full = if path.is_empty() { bucket.as_bytes().to_vec() } else { [bucket.as_bytes(), b"/", path].concat() };
-    match sys::path::open_dir(&volume.root, &full, Symlinks::Deny) {
+    match sys::path::open_dir(&volume.root, &tree::path_of(bucket, path), Symlinks::Deny) {
         Ok(directory) => Ok(Some(directory)),
         Err(errno) if sys::errno::is_gone(errno) || errno == Errno::NAMETOOLONG => Ok(None),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn sync(volume: &Volume, directory: &std::os::fd::OwnedFd) -> Result<()> {
-    if volume.sync() == Sync::Each && sys::file::sync(directory).is_err() {
-        volume.barrier.fail();
-        return Err(StoreError::VolumeFailed);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@
 //! | `a`, where `a` is also a directory because `a/b` exists | `a/.sluice%o` |
 //! | `dir/` (ends with a slash) | a record on the directory `dir`; its body, if it has one, is `dir/.sluice%b` |
 //!
+//! `.sluice%h` is a directory of ours in a bucket (`home`), and no key's.
+//!
 //! So `.sluice%e` is never a file: a key that ends with an empty component is a directory object. Only canonical names
 //! decode: one that `locate` would not write is no object, and neither is a name that is not UTF-8 or a path whose key would
 //! be longer than 1,024 bytes. Pieces of a long component are cut without regard to characters; the whole must be UTF-8.

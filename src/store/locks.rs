@@ -1,5 +1,6 @@
 //! Who may change this key now? Locks by the hash of bucket and key, held by helper threads around a publication: the look
-//! at what is there, the precondition, and the change are one step to every other writer of this process.
+//! at what is there, the precondition, and the change are one step to every other writer of this process. Held for moments, and seldom
+//! waited for: requests that would wait long for each other do so on their cores (`turns`).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,12 +2,12 @@
 //! uploads, and what a dead process left. Everything here is synchronous and may block: it runs on helper threads, except
 //! `object::open_cached`, which answers only what needs no waiting. Threads of its own have the barrier, and the sweep of `spill`.
 //!
-//! Imports `sys`, `limits`, `base`, `config`, `digest`. Knows no HTTP, no XML, no S3 codes. Limits: temporaries of this process
-//! live in `.sluice/staging` and vanish with it; locks by key hash; snapshots of directories up to a bound.
+//! Imports `sys`, `limits`, `base`, `config`, `digest`. Knows no HTTP, no XML, no S3 codes. Limits: names on their way live in
+//! `.sluice/staging` and are settled at the next start; locks by key hash; snapshots of directories up to a bound.
 //!
 //! The life of an object: `stage` makes a file without a name, the caller fills it, `commit` writes the record and
 //! publishes it under the key's lock, `barrier` says when it is durable; `batch` does all of that for several small objects at
-//! once. `object` opens, `delete` removes.
+//! once. `object` opens, `delete` removes, and `displace` takes a name from what has it, for both.
 
 pub mod barrier;
 pub mod batch;
@@ -16,26 +16,42 @@ pub mod checksum;
 pub mod commit;
 pub mod copy;
 pub mod delete;
+mod displace;
+pub mod grain;
+mod home;
 mod inherit;
 pub mod key;
 pub mod list;
 pub mod locks;
+#[cfg(test)]
+mod meddle;
 pub mod multipart;
+mod naming;
 pub mod object;
+mod own;
+mod presence;
+mod probe;
+#[cfg(test)]
+mod race_tests;
+mod reading;
 pub mod recent;
 pub mod record;
 #[cfg(feature = "seams")]
 pub mod seams;
 mod spill;
 pub mod stage;
+mod staging;
 mod sweep;
 mod tree;
+pub mod turns;
 mod unsynced;
 pub mod volume;
 mod walk;
+mod watch;
 
 use crate::sys::{Cause, Errno, errno};
 
+pub use presence::{Lookout, Presence};
 pub use spill::Sweeper;
 pub use volume::Volume;
 
@@ -50,8 +66,8 @@ pub enum StoreError {
     BucketNotEmpty,
     /// No such object.
     NoObject,
-    /// The precondition does not hold for what is there now.
-    PreconditionFailed,
+    /// The precondition does not hold for what is there now, if anything is.
+    PreconditionFailed { was_there: bool },
     /// The bytes are not a key.
     Key(key::KeyError),
     /// A name on the way is a symlink, a FIFO, a device, or another filesystem: nothing of this bucket.
@@ -62,7 +78,12 @@ pub enum StoreError {
     MetadataTooLarge,
     /// A multipart upload is not as the request says.
     Upload(multipart::UploadError),
-    /// An fsync failed earlier: no change is acknowledged any more.
+    /// Another request is reading what this one needs, a large directory or the log of an upload: come again in a moment. Nobody waits
+    /// for it on a helper.
+    BeingRead,
+    /// Owner, group, ACL or label of the file to be replaced cannot be given to the new one.
+    AccessNotKept,
+    /// An fsync failed earlier, or the served directory is not at its path: no change is acknowledged.
     VolumeFailed,
     /// The kernel refused.
     Kernel(Errno),
@@ -73,6 +94,16 @@ impl From<Errno> for StoreError {
         match errno::cause(errno) {
             Cause::Escapes => Self::Foreign,
             _ => Self::Kernel(errno),
+        }
+    }
+}
+
+impl StoreError {
+    /// What the kernel said, if it was the kernel.
+    fn errno(self) -> Errno {
+        match self {
+            Self::Kernel(errno) => errno,
+            _ => Errno::IO,
         }
     }
 }

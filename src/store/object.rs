@@ -7,7 +7,7 @@ use super::key::{self, Location};
 use super::record::{Record, SUMMARY_NAME, Summary};
 use super::volume::Volume;
 use super::{Result, StoreError};
-use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX};
+use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX, WRITER_AGE_NS};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno, FileKind, FileStat};
 
@@ -31,6 +31,8 @@ pub struct State {
     pub record: Option<Record>,
     /// Bytes of the object: the file's, or none for a directory object.
     pub size: u64,
+    /// It has no record, and its times need not tell of the next change: it was changed a moment ago, or somebody can write into it.
+    pub may_change_unseen: bool,
 }
 
 /// How names are opened.
@@ -49,6 +51,13 @@ pub fn open(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Object> {
         found => found,
     }
     .map_err(|error| super::bucket::or_no_bucket(volume, bucket, error))
+}
+
+/// The same to be read by calls that wait: it was opened so that a FIFO could not hold us, and now it is known to be a file.
+pub fn open_to_copy(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Object> {
+    let object = open(volume, bucket, key)?;
+    sys::file::set_blocking(&object.file)?;
+    Ok(object)
 }
 
 /// Opens the object of `key` if everything about it is in memory; `None` when only a call that may block can say. Misses are
@@ -75,17 +84,17 @@ fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<
         return find_directory_object(volume, &path, way);
     }
     let file = open_file(volume, &path, way)?;
-    let stat = sys::stat::of(&file)?;
-    match stat.kind {
-        FileKind::Regular => describe(volume, file, stat, true, way),
+    let look = Look::at(&file)?;
+    match look.stat.kind {
+        FileKind::Regular => describe(volume, file, look, true, way),
         // `a` beside `a/b`: the object lives inside.
         FileKind::Directory => {
             let inside = open_file(volume, &[&path, &b"/"[..], key::OBJECT_OF_DIRECTORY].concat(), way)?;
-            let stat = sys::stat::of(&inside)?;
-            if stat.kind != FileKind::Regular {
+            let look = Look::at(&inside)?;
+            if look.stat.kind != FileKind::Regular {
                 return Err(StoreError::NoObject);
             }
-            describe(volume, inside, stat, false, way)
+            describe(volume, inside, look, false, way)
         }
         FileKind::Symlink | FileKind::Other => Err(StoreError::NoObject),
     }
@@ -95,9 +104,9 @@ fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<
 fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Object> {
     match open_file(volume, &[path, b"/", key::BODY_OF_DIRECTORY].concat(), way) {
         Ok(body) => {
-            let stat = sys::stat::of(&body)?;
-            if stat.kind == FileKind::Regular {
-                return describe(volume, body, stat, false, way);
+            let look = Look::at(&body)?;
+            if look.stat.kind == FileKind::Regular {
+                return describe(volume, body, look, false, way);
             }
         }
         Err(StoreError::NoObject) => {}
@@ -110,7 +119,8 @@ fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Objec
     }
     let Some(record) = read_directory_record(volume, &directory, way)? else { return Err(StoreError::NoObject) };
     // The record of a directory is not bound to its mtime, which every file made inside changes.
-    Ok(Object { file: directory, state: State { stat, record: Some(record), size: 0 }, is_at_key: false })
+    let state = State { stat, record: Some(record), size: 0, may_change_unseen: false };
+    Ok(Object { file: directory, state, is_at_key: false })
 }
 
 /// Both parts of a directory's record as they belong together: a writer may replace them between the two looks.
@@ -145,18 +155,47 @@ fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
     })
 }
 
-fn describe(volume: &Volume, file: OwnedFd, stat: FileStat, is_at_key: bool, way: Way) -> Result<Object> {
-    let state = state_of(volume, &file, stat, way)?;
+/// A file's facts, and since when they may be so.
+struct Look {
+    stat: FileStat,
+    begun_ns: i64,
+}
+
+impl Look {
+    fn at(file: &OwnedFd) -> Result<Self> {
+        let begun_ns = sys::clock::realtime_ns();
+        Ok(Self { stat: sys::stat::of(file)?, begun_ns })
+    }
+}
+
+fn describe(volume: &Volume, file: OwnedFd, look: Look, is_at_key: bool, way: Way) -> Result<Object> {
+    let state = state_of(volume, &file, look, way)?;
     Ok(Object { file, state, is_at_key })
 }
 
 /// What the object in `file` is, with its record if that is still true.
-fn state_of(volume: &Volume, file: &OwnedFd, stat: FileStat, way: Way) -> Result<State> {
+fn state_of(volume: &Volume, file: &OwnedFd, look: Look, way: Way) -> Result<State> {
+    let stat = look.stat;
     let record = match read_summary(file)? {
         Some(summary) if summary.is_truthful(&stat) => Some(read_record(volume, file, &summary, way)?),
         _ => None,
     };
-    Ok(State { size: stat.size, stat, record })
+    let may_change_unseen = record.is_none() && may_change_unseen(volume, file, &look);
+    Ok(State { size: stat.size, stat, record, may_change_unseen })
+}
+
+/// Whether the file's times need not tell of the next change. A write(2) sets them before it copies its first byte, a store into mapped
+/// memory only when it is the first into a page that is clean: so while there is somebody who can do either, the bytes may change
+/// behind a look. Looked for behind that look, since who comes later must set a time. A record needs none of this: its mtime is
+/// that of no change but ours.
+fn may_change_unseen(volume: &Volume, file: &OwnedFd, look: &Look) -> bool {
+    let (facts, ctime_ns) = (volume.facts(), look.stat.ctime_ns);
+    // Leases of network filesystems say something else.
+    let has_writer = || {
+        let is_recent = look.begun_ns.saturating_sub(ctime_ns) < WRITER_AGE_NS;
+        is_recent && !facts.is_remote && sys::lock::is_open_for_writing(file) == Some(true)
+    };
+    !facts.grain.files.is_settled_since(ctime_ns, look.begun_ns) || has_writer()
 }
 
 /// The summary, when there is one that we understand. Any POSIX user can write nonsense there: that is no record.
@@ -192,7 +231,7 @@ fn read_extended(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<O
         return Ok(Some(value));
     }
     let Ok(name) = <[u8; 32]>::try_from(value.as_slice()) else { return Ok(None) };
-    volume.spill.read(&name)
+    super::spill::read(volume, &name)
 }
 
 #[cfg(test)]

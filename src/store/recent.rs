@@ -3,8 +3,7 @@
 //!
 //! **Nothing here is believed as it stands.** The caller takes what it needs, and then asks `is_current`, which looks the name up
 //! anew: the entry was true if the name still leads to the same inode with the same size, mtime and ctime. Bytes that were read
-//! before that look are then the object's. Only what is older than `TIMESTAMP_GRAIN_NS` is remembered: a younger file could be
-//! changed once more without its times showing it.
+//! before that look are then the object's. Only what cannot change without its times showing it is remembered (`grain`).
 //!
 //! The look is by plain lookup, not by `openat2`: for the time that an entry lives (`RECENT_DURATION`) a symbolic link in the
 //! place of a directory on the way is not noticed if it leads to that very inode, unchanged. An open descriptor keeps a removed
@@ -17,8 +16,9 @@ use std::time::Instant;
 
 use super::key;
 use super::object::{Object, State};
+use super::record::Record;
 use super::volume::Volume;
-use crate::limits::{RECENT_DURATION, RECENT_OBJECTS_MAX, RECENT_SIZE_MAX, SMALL_OBJECT_SIZE_MAX, TIMESTAMP_GRAIN_NS};
+use crate::limits::{RECENT_DURATION, RECENT_OBJECTS_MAX, RECENT_PARTS_SIZE_MAX, RECENT_SIZE_MAX, SMALL_OBJECT_SIZE_MAX};
 use crate::sys;
 
 /// The objects that one core opened a moment ago.
@@ -84,8 +84,14 @@ impl RecentObjects {
         let now = Instant::now();
         self.forget_old(now);
         let stat = &object.state.stat;
-        let is_settled = stat.mtime_ns.max(stat.ctime_ns) < opened_ns - TIMESTAMP_GRAIN_NS;
-        if !is_settled || !object.is_at_key || volume.facts().is_remote || self.objects.len() >= self.objects_max {
+        let is_settled = !object.state.may_change_unseen && volume.facts().grain.files.is_settled_since(stat.ctime_ns, opened_ns);
+        let parts_size = object.state.record.as_ref().map_or(0, Record::parts_size);
+        if !is_settled
+            || parts_size > RECENT_PARTS_SIZE_MAX
+            || !object.is_at_key
+            || volume.facts().is_remote
+            || self.objects.len() >= self.objects_max
+        {
             return;
         }
         let mut path = Vec::with_capacity(bucket.len() + 1 + key.len());
@@ -144,8 +150,10 @@ mod tests {
 
     use super::*;
     use crate::config::Durability;
+    use crate::limits::TIMESTAMP_GRAIN_NS;
     use crate::store::{bucket, object};
 
+    /// Older than what follows may be: of a second on old inodes.
     const OLD: Duration = Duration::from_nanos(2 * TIMESTAMP_GRAIN_NS as u64);
 
     struct Fixture {
@@ -218,12 +226,20 @@ mod tests {
     #[test]
     fn what_could_still_change_unseen_is_not_remembered() {
         let mut fixture = Fixture::new(8);
-        fixture.write("young", b"bytes");
-        fixture.remember("young");
-        assert!(fixture.find("young").is_none());
+        fixture.write("written", b"bytes");
         std::thread::sleep(OLD);
-        fixture.remember("young");
-        assert!(fixture.find("young").is_some());
+        let writer = std::fs::File::options().append(true).open(fixture.path("written")).unwrap();
+        fixture.remember("written");
+        assert!(fixture.find("written").is_none(), "somebody may be writing");
+        drop(writer);
+        fixture.remember("written");
+        assert!(fixture.find("written").is_some());
+        // Opened, as far as this can know, long before it was changed.
+        fixture.recent = RecentObjects::new(8);
+        let object = object::open(&fixture.volume, "bucket", b"written").unwrap();
+        let is_told = fixture.volume.facts().grain.files.tell_apart;
+        fixture.recent.remember(&fixture.volume, "bucket", b"written", object, 0);
+        assert_eq!(fixture.find("written").is_some(), is_told);
     }
 
     #[test]

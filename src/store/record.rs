@@ -2,7 +2,7 @@
 //!
 //! | attribute | on | holds |
 //! |---|---|---|
-//! | `user.sluice` | file, or directory of an explicit `dir/` | the summary: at most 64 bytes, kept inside the inode |
+//! | `user.sluice` | file, or directory of an explicit `dir/` | the summary: 64 bytes (48 of format 1), kept inside the inode |
 //! | `user.sluice.x` | same | the extended record; if SPILLED, the SHA-256 (32 bytes) that names its file in `.sluice/spill/` |
 //! | `user.sluice.y` | directory | the same, if ALTERNATE |
 //! | `user.sluice.d` | directory | that a PUT made this directory: DELETE may remove it when it is empty |
@@ -14,6 +14,8 @@
 //! Numbers are little-endian. Decoding is strict (unknown version, flag or tag is an error), so that an older server never
 //! serves half of a newer one's record.
 
+use crate::base::storage_class::StorageClass;
+use crate::digest::checksum::{Algorithm, Kind, Value};
 use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX};
 use crate::sys::FileStat;
 use std::borrow::Cow;
@@ -29,12 +31,19 @@ pub const EXTENDED_ALTERNATE_NAME: &CStr = c"user.sluice.y";
 /// The name of a directory's mark.
 pub const DIRECTORY_NAME: &CStr = c"user.sluice.d";
 
-const VERSION: u8 = 1;
-const SUMMARY_SIZE: usize = 48;
+/// The format that is written, and the one before, whose summary ends before the version's id.
+const FORMAT: u8 = 2;
+const FORMAT_1: u8 = 1;
+const SUMMARY_SIZE: usize = 64;
+const SUMMARY_SIZE_1: usize = 48;
+/// Of an extended record, and of a directory's mark.
+const EXTENDED_FORMAT: u8 = 1;
 const HAS_EXTENDED: u8 = 1;
 const SPILLED: u8 = 2;
 const HAS_CHECKSUM: u8 = 4;
 const ALTERNATE: u8 = 8;
+/// The flags above are four bits; the others are the storage class.
+const STORAGE_CLASS_SHIFT: u8 = 4;
 const CONTENT_TYPE_NONE: u8 = 0;
 const CONTENT_TYPE_EXTENDED: u8 = 255;
 /// A checksum longer than this is in the extended record.
@@ -53,80 +62,55 @@ pub enum RecordError {
     Field,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChecksumAlgorithm {
-    Crc32 = 1,
-    Crc32c = 2,
-    Crc64Nvme = 3,
-    Sha1 = 4,
-    Sha256 = 5,
+/// The codes of algorithms and kinds. Published: append only, and never reorder.
+const ALGORITHMS: [Algorithm; 5] =
+    [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme, Algorithm::Sha1, Algorithm::Sha256];
+const KINDS: [Kind; 2] = [Kind::FullObject, Kind::Composite];
+
+/// The code of an algorithm; no algorithm has 0.
+pub(super) fn code_of(algorithm: Algorithm) -> u8 {
+    ALGORITHMS.iter().position(|known| *known == algorithm).map_or(0, |index| index as u8 + 1)
 }
 
-impl ChecksumAlgorithm {
-    /// Bytes of a value.
-    pub fn size(self) -> usize {
-        match self {
-            Self::Crc32 | Self::Crc32c => 4,
-            Self::Crc64Nvme => 8,
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-        }
-    }
-
-    pub(super) fn decode(code: u8) -> Result<Self, RecordError> {
-        match code {
-            1 => Ok(Self::Crc32),
-            2 => Ok(Self::Crc32c),
-            3 => Ok(Self::Crc64Nvme),
-            4 => Ok(Self::Sha1),
-            5 => Ok(Self::Sha256),
-            _ => Err(RecordError::Field),
-        }
-    }
+/// The algorithm of this code.
+pub(super) fn algorithm_of(code: u8) -> Result<Algorithm, RecordError> {
+    ALGORITHMS.get(usize::from(code).wrapping_sub(1)).copied().ok_or(RecordError::Field)
 }
 
-/// Over the whole object, or over the checksums of its parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChecksumKind {
-    FullObject = 0,
-    Composite = 1,
+/// The code of a kind.
+pub(super) fn code_of_kind(kind: Kind) -> u8 {
+    KINDS.iter().position(|known| *known == kind).map_or(0, |index| index as u8)
 }
 
-impl ChecksumKind {
-    pub(super) fn decode(code: u8) -> Result<Self, RecordError> {
-        match code {
-            0 => Ok(Self::FullObject),
-            1 => Ok(Self::Composite),
-            _ => Err(RecordError::Field),
-        }
-    }
+/// The kind of this code.
+pub(super) fn kind_of(code: u8) -> Result<Kind, RecordError> {
+    KINDS.get(usize::from(code)).copied().ok_or(RecordError::Field)
 }
 
+/// Algorithm and kind in one byte.
+fn code_of_type((algorithm, kind): (Algorithm, Kind)) -> u8 {
+    code_of(algorithm) | code_of_kind(kind) << 4
+}
+
+fn type_of(code: u8) -> Result<(Algorithm, Kind), RecordError> {
+    Ok((algorithm_of(code & 15)?, kind_of(code >> 4)?))
+}
+
+/// A checksum, and over what it is: the whole object, or the checksums of its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksum {
-    pub algorithm: ChecksumAlgorithm,
-    pub kind: ChecksumKind,
-    /// Zeros after the algorithm's size.
-    value: [u8; 32],
+    pub value: Value,
+    pub kind: Kind,
 }
 
 impl Checksum {
-    /// `None` when `value` has not the algorithm's size.
-    pub fn new(algorithm: ChecksumAlgorithm, kind: ChecksumKind, value: &[u8]) -> Option<Self> {
-        let mut padded = [0; 32];
-        if value.len() != algorithm.size() {
-            return None;
-        }
-        padded.get_mut(..value.len())?.copy_from_slice(value);
-        Some(Self { algorithm, kind, value: padded })
-    }
-
-    pub fn value(&self) -> &[u8] {
-        &self.value[..self.algorithm.size()]
+    /// Which.
+    pub fn algorithm(&self) -> Algorithm {
+        self.value.algorithm()
     }
 
     fn is_small(&self) -> bool {
-        self.algorithm.size() <= SMALL_CHECKSUM_SIZE
+        self.algorithm().size() <= SMALL_CHECKSUM_SIZE
     }
 }
 
@@ -145,19 +129,27 @@ pub struct Summary {
     pub is_spilled: bool,
     /// `user.sluice.y` is meant instead of `user.sluice.x`.
     pub is_alternate: bool,
+    pub storage_class: StorageClass,
     /// Algorithm and kind of the checksum, also when its value is in the extended record.
-    pub checksum_type: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    pub checksum_type: Option<(Algorithm, Kind)>,
+    /// Which version of the object it is; `None` for the one called `null`.
+    pub version_id: Option<[u8; VERSION_ID_SIZE]>,
     checksum: [u8; SMALL_CHECKSUM_SIZE],
     content_type: u8,
 }
 
+/// Bytes of a version's id. No id is all zeros.
+pub const VERSION_ID_SIZE: usize = 16;
+
 impl Summary {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = Reader { bytes };
-        if reader.byte()? != VERSION {
-            return Err(RecordError::Version);
-        }
-        if bytes.len() != SUMMARY_SIZE {
+        let (format, size) = match reader.byte()? {
+            FORMAT => (FORMAT, SUMMARY_SIZE),
+            FORMAT_1 => (FORMAT_1, SUMMARY_SIZE_1),
+            _ => return Err(RecordError::Version),
+        };
+        if bytes.len() != size {
             return Err(RecordError::Size);
         }
         let flags = reader.byte()?;
@@ -172,14 +164,21 @@ impl Summary {
             has_extended: flags & HAS_EXTENDED != 0,
             is_spilled: flags & SPILLED != 0,
             is_alternate: flags & ALTERNATE != 0,
+            storage_class: StorageClass::decode(flags >> STORAGE_CLASS_SHIFT).ok_or(RecordError::Field)?,
             checksum_type: match flags & HAS_CHECKSUM {
                 0 => None,
-                _ => Some((ChecksumAlgorithm::decode(checksum_code & 15)?, ChecksumKind::decode(checksum_code >> 4)?)),
+                _ => Some(type_of(checksum_code)?),
+            },
+            version_id: match format {
+                FORMAT_1 => None,
+                _ => Some(reader.array()?).filter(|id| *id != [0; VERSION_ID_SIZE]),
             },
             content_type,
         };
         // Only what `encode` writes: padding is zero, spilled or interned elsewhere needs an extended record.
-        if summary.encode()[..] != *bytes || !summary.is_consistent() {
+        let mut written = summary.encode();
+        written[0] = format;
+        if written[..size] != *bytes || !summary.is_consistent() {
             return Err(RecordError::Field);
         }
         Ok(summary)
@@ -193,7 +192,8 @@ impl Summary {
     /// The checksum, when its value is here.
     pub fn checksum(&self) -> Option<Checksum> {
         let (algorithm, kind) = self.checksum_type?;
-        Checksum::new(algorithm, kind, self.checksum.get(..algorithm.size())?)
+        let value = Value::from_bytes(algorithm, self.checksum.get(..algorithm.size())?)?;
+        Some(Checksum { value, kind })
     }
 
     /// The attribute that has the extended record.
@@ -211,15 +211,17 @@ impl Summary {
         let flags = flag(self.has_extended, HAS_EXTENDED)
             | flag(self.is_spilled, SPILLED)
             | flag(self.is_alternate, ALTERNATE)
-            | flag(self.checksum_type.is_some(), HAS_CHECKSUM);
-        let checksum_code = self.checksum_type.map_or(0, |(algorithm, kind)| algorithm as u8 | (kind as u8) << 4);
+            | flag(self.checksum_type.is_some(), HAS_CHECKSUM)
+            | (self.storage_class as u8) << STORAGE_CLASS_SHIFT;
+        let checksum_code = self.checksum_type.map_or(0, code_of_type);
         let mut bytes = [0; SUMMARY_SIZE];
-        bytes[..4].copy_from_slice(&[VERSION, flags, self.content_type, checksum_code]);
+        bytes[..4].copy_from_slice(&[FORMAT, flags, self.content_type, checksum_code]);
         bytes[4..12].copy_from_slice(&self.size.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.mtime_ns.to_le_bytes());
         bytes[20..36].copy_from_slice(&self.etag);
         bytes[36..40].copy_from_slice(&self.parts.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.checksum);
+        bytes[48..].copy_from_slice(&self.version_id.unwrap_or_default());
         bytes
     }
 
@@ -254,7 +256,10 @@ pub struct Record {
     pub mtime_ns: i64,
     pub etag: [u8; 16],
     pub parts: u32,
-    /// The checksum the object was uploaded with.
+    pub storage_class: StorageClass,
+    /// Which version of the object it is; `None` for the one called `null`.
+    pub version_id: Option<[u8; VERSION_ID_SIZE]>,
+    /// The checksum the object was uploaded with, or was given.
     pub checksum: Option<Checksum>,
     /// Further ones, at most one of each algorithm.
     pub more_checksums: Vec<Checksum>,
@@ -267,7 +272,7 @@ pub struct Record {
     pub expires: Option<Vec<u8>>,
     pub website_redirect_location: Option<Vec<u8>>,
     pub user_metadata: Vec<Metadata>,
-    /// First 16 bytes of the SHA-256 of the upload id that made this object: a repeated Complete is answered by it.
+    /// Which Complete made this object: 8 bytes of its upload id's SHA-256, 8 of its list's. One that is repeated is answered by it.
     pub upload: Option<[u8; 16]>,
     /// Sizes of the parts of a multipart object, in order: for `?partNumber=N`.
     pub part_sizes: Vec<PartRun>,
@@ -308,6 +313,8 @@ impl Record {
             mtime_ns,
             etag,
             parts: 0,
+            storage_class: StorageClass::Standard,
+            version_id: None,
             checksum: None,
             more_checksums: Vec::new(),
             content_type: None,
@@ -329,7 +336,7 @@ impl Record {
         let extended = self.encode_extended(content_type);
         let mut checksum = [0; SMALL_CHECKSUM_SIZE];
         if let Some(small) = self.checksum.filter(Checksum::is_small) {
-            checksum[..small.algorithm.size()].copy_from_slice(small.value());
+            checksum[..small.algorithm().size()].copy_from_slice(small.value.as_bytes());
         }
         let summary = Summary {
             size: self.size,
@@ -339,7 +346,9 @@ impl Record {
             has_extended: extended.is_some(),
             is_spilled: false,
             is_alternate: false,
-            checksum_type: self.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
+            storage_class: self.storage_class,
+            checksum_type: self.checksum.map(|checksum| (checksum.algorithm(), checksum.kind)),
+            version_id: self.version_id,
             checksum,
             content_type,
         };
@@ -356,6 +365,7 @@ impl Record {
     pub fn from_summary(summary: &Summary, extended: Option<&[u8]>) -> Result<Self, RecordError> {
         let mut record = Self::new(summary.size, summary.mtime_ns, summary.etag);
         record.parts = summary.parts;
+        (record.storage_class, record.version_id) = (summary.storage_class, summary.version_id);
         record.checksum = summary.checksum();
         record.content_type = summary.content_type().map(|name| Cow::Borrowed(name.as_bytes()));
         match extended {
@@ -363,6 +373,11 @@ impl Record {
             _ => {}
         }
         Ok(record)
+    }
+
+    /// Bytes that it takes in memory for its parts.
+    pub fn parts_size(&self) -> usize {
+        self.part_checksums.len() + self.part_sizes.len() * size_of::<PartRun>()
     }
 
     /// Offset and size of part `number` (1 is the first); `None` when the object has no such part or its sizes are not known.
@@ -383,7 +398,7 @@ impl Record {
 
     /// The checksum of part `number`, of the algorithm of `checksum`.
     pub fn part_checksum(&self, number: u32) -> Option<&[u8]> {
-        let size = self.checksum?.algorithm.size();
+        let size = self.checksum?.algorithm().size();
         self.part_checksums.chunks_exact(size).nth(usize::try_from(number.checked_sub(1)?).ok()?)
     }
 
@@ -400,7 +415,7 @@ impl Record {
     }
 
     fn encode_extended(&self, content_type: u8) -> Option<Vec<u8>> {
-        let mut writer = Writer { bytes: vec![VERSION] };
+        let mut writer = Writer { bytes: vec![EXTENDED_FORMAT] };
         if let Some(content_type) = self.content_type.as_deref().filter(|_| content_type == CONTENT_TYPE_EXTENDED) {
             writer.field(Tag::ContentType, content_type);
         }
@@ -425,11 +440,11 @@ impl Record {
             writer.field(Tag::UserMetadata, &pair.bytes);
         }
         if let Some(checksum) = self.checksum.filter(|checksum| !checksum.is_small()) {
-            writer.field(Tag::Checksum, checksum.value());
+            writer.field(Tag::Checksum, checksum.value.as_bytes());
         }
         for checksum in &self.more_checksums {
-            let head = [checksum.algorithm as u8 | (checksum.kind as u8) << 4];
-            writer.field(Tag::MoreChecksum, &[&head[..], checksum.value()].concat());
+            let head = [code_of_type((checksum.algorithm(), checksum.kind))];
+            writer.field(Tag::MoreChecksum, &[&head[..], checksum.value.as_bytes()].concat());
         }
         if let Some(upload) = &self.upload {
             writer.field(Tag::Upload, upload);
@@ -453,7 +468,7 @@ impl Record {
             return Err(RecordError::Size);
         }
         let mut reader = Reader { bytes };
-        if reader.byte()? != VERSION {
+        if reader.byte()? != EXTENDED_FORMAT {
             return Err(RecordError::Version);
         }
         let mut last = 0;
@@ -491,7 +506,7 @@ impl Record {
             }
             Tag::Checksum => {
                 let (algorithm, kind) = summary.checksum_type.ok_or(RecordError::Field)?;
-                let checksum = Checksum::new(algorithm, kind, value).ok_or(RecordError::Size)?;
+                let checksum = Checksum { value: Value::from_bytes(algorithm, value).ok_or(RecordError::Size)?, kind };
                 if checksum.is_small() {
                     return Err(RecordError::Field);
                 }
@@ -499,8 +514,8 @@ impl Record {
             }
             Tag::MoreChecksum => {
                 let (&code, value) = value.split_first().ok_or(RecordError::Size)?;
-                let (algorithm, kind) = (ChecksumAlgorithm::decode(code & 15)?, ChecksumKind::decode(code >> 4)?);
-                self.more_checksums.push(Checksum::new(algorithm, kind, value).ok_or(RecordError::Size)?);
+                let (algorithm, kind) = type_of(code)?;
+                self.more_checksums.push(Checksum { value: Value::from_bytes(algorithm, value).ok_or(RecordError::Size)?, kind });
             }
             Tag::Upload => self.upload = Some(value.try_into().map_err(|_| RecordError::Size)?),
             Tag::PartSizes => {
@@ -517,7 +532,7 @@ impl Record {
 }
 
 /// The value of `user.sluice.d`: a PUT made this directory.
-pub const DIRECTORY_MADE_BY_PUT: [u8; 2] = [VERSION, 1];
+pub const DIRECTORY_MADE_BY_PUT: [u8; 2] = [EXTENDED_FORMAT, 1];
 
 /// Whether the value of `user.sluice.d` says that a PUT made the directory. Anything else: it is somebody's own, and stays.
 pub fn is_made_by_put(value: &[u8]) -> bool {

@@ -1,7 +1,9 @@
 //! A file to be filled that nobody can see yet.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use super::staging::{Purpose, Staging};
 use super::volume::Volume;
 use super::{Result, StoreError};
 use crate::limits::RESERVE_SIZE_MIN;
@@ -18,17 +20,22 @@ pub struct Staged {
     pub file: OwnedFd,
     /// Whether the file is opened with O_DIRECT.
     pub is_direct: bool,
-    /// The temporary name, where the filesystem has no files without one. In `.sluice/staging`.
+    /// A name of its own, where the filesystem has no files without one, or after an attempt to publish it that failed.
     pub(super) name: Option<Temporary>,
 }
 
-/// A name that a publication moves away: in the staging directory, removed when dropped, or that of an upload's file, which
-/// stays when the publication fails.
+/// A name of a file that is to get another one: in staging, removed when dropped, or that of an upload's file, which stays when the
+/// publication fails.
 #[derive(Debug)]
 pub(super) struct Temporary {
-    directory: OwnedFd,
+    place: Place,
     name: Vec<u8>,
-    stays: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    Staging(Arc<Staging>),
+    Upload(OwnedFd),
 }
 
 impl Staged {
@@ -39,22 +46,30 @@ impl Staged {
 }
 
 impl Temporary {
-    pub(super) fn new(volume: &Volume) -> Result<Self> {
-        let staging = volume.staging.try_clone().map_err(|_| StoreError::Kernel(Errno::MFILE))?;
-        Ok(Self { directory: staging, name: volume.temporary_name(), stays: false })
+    /// A name for a file to be made.
+    pub(super) fn new(staging: &Arc<Staging>) -> Self {
+        Self::named(staging, staging.name(&Purpose::New))
+    }
+
+    /// A name in staging that is ours.
+    pub(super) fn named(staging: &Arc<Staging>, name: Vec<u8>) -> Self {
+        Self { place: Place::Staging(staging.clone()), name }
     }
 
     /// A name that is there already and is somebody's own until it is moved.
     pub(super) fn of_upload(directory: OwnedFd, name: Vec<u8>) -> Self {
-        Self { directory, name, stays: true }
+        Self { place: Place::Upload(directory), name }
     }
 
     pub(super) fn is_of_upload(&self) -> bool {
-        self.stays
+        matches!(self.place, Place::Upload(_))
     }
 
     pub(super) fn directory(&self) -> &OwnedFd {
-        &self.directory
+        match &self.place {
+            Place::Staging(staging) => staging.directory(),
+            Place::Upload(directory) => directory,
+        }
     }
 
     pub(super) fn name(&self) -> &[u8] {
@@ -65,8 +80,8 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         // ENOENT after a publication by rename. Anything else is swept at the next start.
-        if !self.stays {
-            let _ = sys::path::unlink(&self.directory, &self.name);
+        if !self.is_of_upload() {
+            let _ = sys::path::unlink(self.directory(), &self.name);
         }
     }
 }
@@ -82,7 +97,11 @@ pub fn stage(volume: &Volume, bucket: &str, path: &[u8], size: Option<u64>, dire
     let staged = if volume.facts().unnamed_files {
         Staged { file: open_unnamed(volume, bucket, path, direct)?, is_direct: direct, name: None }
     } else {
-        let name = Temporary::new(volume)?;
+        // Found out before the body is received, as above.
+        if !super::bucket::exists(volume, bucket)? {
+            return Err(super::bucket::missing(volume));
+        }
+        let name = Temporary::new(&volume.staging()?);
         let file = sys::path::create_new(name.directory(), name.name(), FILE_MODE, direct)?;
         Staged { file, is_direct: direct, name: Some(name) }
     };
@@ -98,6 +117,19 @@ pub fn stage(volume: &Volume, bucket: &str, path: &[u8], size: Option<u64>, dire
 }
 
 fn open_unnamed(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Result<OwnedFd> {
+    const ATTEMPTS: usize = 8;
+    for _ in 0..ATTEMPTS {
+        match open_unnamed_once(volume, bucket, path, direct) {
+            // A bucket that was removed at this moment may have been made again since.
+            Err(StoreError::Kernel(Errno::PERM)) if super::bucket::exists(volume, bucket)? => {}
+            Err(StoreError::Kernel(Errno::PERM)) => return Err(StoreError::NoBucket),
+            opened => return opened,
+        }
+    }
+    Err(Errno::PERM.into())
+}
+
+fn open_unnamed_once(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Result<OwnedFd> {
     let mut directory = [bucket.as_bytes(), b"/", path].concat();
     let mut is_denied = false;
     while let Some(slash) = directory.iter().rposition(|byte| *byte == b'/') {
@@ -106,15 +138,13 @@ fn open_unnamed(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Res
             Ok(file) => return Ok(file),
             // ENOTDIR: a file stands there, which the publication will turn into a directory.
             Err(Errno::NOENT | Errno::NOTDIR) => {}
-            // What ext4 answers in a directory that is removed at this moment, and any filesystem in an immutable one.
-            Err(Errno::PERM) => is_denied = true,
+            // What ext4 answers in a directory that is being removed, which has no links any more and a name for a moment yet; and any
+            // filesystem in an immutable one.
+            Err(Errno::PERM) => is_denied |= sys::stat::at(&volume.root, &directory).is_ok_and(|stat| stat.nlink > 0),
             // A link or a mount: on the way, or in the bucket's place.
             Err(Errno::LOOP | Errno::XDEV) if !super::bucket::exists(volume, bucket)? => return Err(StoreError::NoBucket),
             Err(errno) => return Err(errno.into()),
         }
     }
-    if is_denied && super::bucket::exists(volume, bucket)? {
-        return Err(Errno::PERM.into());
-    }
-    Err(StoreError::NoBucket)
+    Err(if is_denied { Errno::PERM.into() } else { super::bucket::missing(volume) })
 }

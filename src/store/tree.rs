@@ -1,22 +1,25 @@
 //! Directories on the way to an object: made when a PUT needs them and marked as ours, removed when a DELETE leaves them
 //! empty and they are ours, and a file turned into a directory when `a/b` comes to stand beside `a`.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::key::{self, OBJECT_OF_DIRECTORY};
+use super::displace::{Spot, Turning};
+use super::key;
 use super::locks::KeyGuard;
+use super::reading::Reading;
 use super::record::{self, DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME, SUMMARY_NAME};
 use super::unsynced::Making;
 use super::volume::{Sync, Volume};
-use super::{Result, StoreError};
+use super::{Result, StoreError, home};
 use crate::limits::{KEY_SIZE_MAX, RECORD_SIZE_MAX};
-use crate::sys::path::Symlinks;
+use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno, FileKind};
 
 /// Mode of directories that a PUT makes, before the umask and a default ACL.
-const DIRECTORY_MODE: u32 = 0o755;
+pub(super) const DIRECTORY_MODE: u32 = 0o755;
 
 /// A directory in which to publish. Its own name is durable where no shared barrier makes it so.
 pub(super) struct Parents {
@@ -53,7 +56,7 @@ pub(super) fn parents(volume: &Volume, bucket: &str, path: &[u8]) -> std::result
         Err(errno) => return Err(errno.into()),
     }
     let bucket = sys::path::open_dir(&volume.root, bucket.as_bytes(), Symlinks::Deny)
-        .map_err(|errno| if sys::errno::is_gone(errno) { StoreError::NoBucket } else { errno.into() })?;
+        .map_err(|errno| if sys::errno::is_gone(errno) { super::bucket::missing(volume) } else { errno.into() })?;
     let mut parents = Parents::at(Rc::new(bucket));
     let mut walked = 0;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
@@ -87,7 +90,7 @@ impl Parents {
     /// Goes into a directory that is there.
     fn enter(&mut self, volume: &Volume, name: &[u8], directory: OwnedFd) -> Result<()> {
         if volume.sync() == Sync::Each && volume.unsynced.contains(sys::stat::of(&self.directory)?.inode, name) {
-            self.sync(volume)?;
+            volume.sync_each(&[&self.directory])?;
         }
         self.directory = Rc::new(directory);
         Ok(())
@@ -102,27 +105,16 @@ impl Parents {
             Err(errno) => return Err(errno.into()),
         };
         let entered = sys::path::open_dir(&self.directory, name, Symlinks::Deny).and_then(|directory| {
-            if made {
-                sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
+            let marked = if made { sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT) } else { Ok(()) };
+            if marked.is_err() {
+                // Without its mark nobody would ever remove it. Who has put something into it keeps it.
+                let _ = remove_empty(&self.directory, name, &directory);
             }
-            Ok(directory)
+            marked.map(|()| directory)
         });
-        if made && entered.is_err() {
-            // Without its mark nobody would ever remove it. Who has put something into it keeps it.
-            let _ = sys::path::rmdir(&self.directory, name);
-        }
         // At once, and before the note is gone: should this PUT fail, others rely on the directory.
-        self.sync(volume)?;
+        volume.sync_each(&[&self.directory])?;
         self.directory = Rc::new(entered?);
-        Ok(())
-    }
-
-    /// Syncs the directory where no shared barrier does it.
-    pub(super) fn sync(&self, volume: &Volume) -> Result<()> {
-        if volume.sync() == Sync::Each && sys::file::sync(&self.directory).is_err() {
-            volume.barrier.fail();
-            return Err(StoreError::VolumeFailed);
-        }
         Ok(())
     }
 }
@@ -138,7 +130,7 @@ fn note<'a>(volume: &'a Volume, parent: &OwnedFd, name: &[u8]) -> Result<Option<
 /// Turns the object at `path` into a directory that holds it (`a` becomes `a/` with the object inside), in one step of the
 /// name: readers find the object before and after. The caller holds the lock of that object's key.
 pub(super) fn convert_to_directory(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
-    if !volume.facts().exchange {
+    if !volume.facts().exchange || !volume.facts().links {
         return Err(StoreError::Kernel(Errno::NOTDIR));
     }
     let (parent_path, name) = match path.iter().rposition(|byte| *byte == b'/') {
@@ -157,34 +149,9 @@ pub(super) fn convert_to_directory(volume: &Volume, bucket: &str, path: &[u8]) -
         return Ok(());
     }
     let _note = note(volume, &parent, name)?;
-    let staged = volume.temporary_name();
-    sys::path::mkdir(&volume.staging, &staged, DIRECTORY_MODE)?;
-    let directory = sys::path::open_dir(&volume.staging, &staged, Symlinks::Deny)?;
-    let prepared = sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)
-        .and_then(|()| sys::path::link(&file, &directory, OBJECT_OF_DIRECTORY))
-        .and_then(|()| if volume.sync() == Sync::Each { sys::file::sync(&directory) } else { Ok(()) })
-        .and_then(|()| sys::path::exchange(&volume.staging, &staged, &parent, name));
-    if let Err(errno) = prepared {
-        let _ = sys::path::unlink(&directory, OBJECT_OF_DIRECTORY);
-        let _ = sys::path::rmdir(&volume.staging, &staged);
-        return if errno == Errno::NOENT { Ok(()) } else { Err(errno.into()) };
-    }
-    settle_displaced(volume, &staged, &directory, linked.inode)?;
-    Parents::at(Rc::new(parent)).sync(volume)
-}
-
-/// What the exchange displaced must be the file that was linked inside. If a POSIX program replaced it in between, the
-/// newer file is the object.
-fn settle_displaced(volume: &Volume, staged: &[u8], directory: &OwnedFd, inode: u64) -> Result<()> {
-    let displaced = sys::stat::at(&volume.staging, staged)?;
-    if displaced.kind == FileKind::Regular && displaced.inode != inode {
-        sys::path::rename(&volume.staging, staged, directory, OBJECT_OF_DIRECTORY)?;
-    } else if displaced.kind == FileKind::Directory {
-        let _ = sys::path::rmdir(&volume.staging, staged);
-    } else {
-        sys::path::unlink(&volume.staging, staged)?;
-    }
-    Ok(())
+    let spot = Spot { directory: &parent, bucket, folder: parent_path, name };
+    home::with(volume, spot, |staging| Turning::prepare(volume, staging, spot, &file, linked.inode)?.take_place(volume, spot))?;
+    volume.sync_each(&[&parent])
 }
 
 /// Removes `path` (relative to the bucket) and the directories above it, as long as they are empty, were made by a PUT,
@@ -200,13 +167,39 @@ pub(super) fn prune(volume: &Volume, bucket: &str, path: &[u8]) -> Result<()> {
         let _guard = lock_directory_object(volume, bucket, rest);
         let Ok(directory) = sys::path::open_dir(&parent, name, Symlinks::Deny) else { return Ok(()) };
         // ENOTEMPTY is the usual end of the way up.
-        if !is_prunable(&directory) || sys::path::rmdir(&parent, name).is_err() {
+        if !is_prunable(&directory) {
             return Ok(());
         }
-        Parents::at(Rc::new(parent)).sync(volume)?;
+        home::remove(volume, &directory);
+        if remove_empty(&parent, name, &directory).is_err() {
+            return Ok(());
+        }
+        volume.sync_each(&[&parent])?;
         rest = parent_path;
     }
     Ok(())
+}
+
+/// Removes what a PUT that failed has made on the way to `path`, of which the last directories may be missing. The caller holds no
+/// lock.
+pub(super) fn prune_unused(volume: &Volume, bucket: &str, path: &[u8]) {
+    let ends = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+    let is_there = |end: &usize| {
+        let flags = OpenFlags::PATH | OpenFlags::DIRECTORY;
+        sys::path::open(&volume.root, &path_of(bucket, &path[..*end]), flags, 0, Symlinks::Deny).is_ok()
+    };
+    if let Some(end) = ends.into_iter().find(is_there) {
+        let _ = prune(volume, bucket, &path[..end]);
+    }
+}
+
+/// rmdir(2) removes no directory that anything is in, whoever's it is. A name that was given to another directory since is left;
+/// it could be moved away and looked at there, as files are, only if nobody found it missing meanwhile.
+fn remove_empty(parent: &OwnedFd, name: &[u8], directory: &OwnedFd) -> sys::Result<()> {
+    if sys::stat::at(parent, name)?.inode != sys::stat::of(directory)?.inode {
+        return Err(Errno::NOTEMPTY);
+    }
+    sys::path::rmdir(parent, name)
 }
 
 /// The lock of the object that a record on this directory is: a PUT of it must not write onto a directory that is being removed.
@@ -224,7 +217,7 @@ pub(super) fn prune_below(volume: &Volume, bucket: &str, directory: &OwnedFd, pa
         return;
     }
     // What cannot be read stays.
-    for name in directories_in(directory).unwrap_or_default() {
+    for name in directories_in(volume.reading(), directory).unwrap_or_default() {
         let path_below = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
         let Ok(below) = sys::path::open_dir(directory, &name, Symlinks::Deny) else { continue };
         if !is_prunable(&below) {
@@ -233,31 +226,36 @@ pub(super) fn prune_below(volume: &Volume, bucket: &str, directory: &OwnedFd, pa
         prune_below(volume, bucket, &below, &path_below);
         let _guard = lock_directory_object(volume, bucket, &path_below);
         if is_prunable(&below) {
+            home::remove(volume, &below);
             // ENOTEMPTY: something in it is somebody's own.
-            let _ = sys::path::rmdir(directory, &name);
+            let _ = remove_empty(directory, &name, &below);
         }
     }
 }
 
 /// The directories in a directory, all of them or an error.
-pub(super) fn directories_in(directory: &OwnedFd) -> sys::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
+pub(super) fn directories_in(reading: Reading<'_>, directory: &OwnedFd) -> sys::Result<Vec<Vec<u8>>> {
+    let mut names = BTreeSet::new();
     let mut buffer = sys::dir::buffer(64 * 1024);
-    let listed = sys::dir::read(directory, &mut buffer, |entry| {
+    // FUSE filesystems (JuiceFS) may answer from what they read through the same descriptor before.
+    let directory = &sys::path::open_dir(directory, b"", Symlinks::Deny)?;
+    let listed = reading.visit(directory, &mut buffer, |entry| {
         match entry.kind_in(directory) {
-            Ok(FileKind::Directory) => names.push(entry.name.to_vec()),
+            Ok(FileKind::Directory) => {
+                names.insert(entry.name.to_vec());
+            }
             Err(errno) if !sys::errno::is_gone(errno) => return ControlFlow::Break(errno),
             Ok(_) | Err(_) => {}
         }
         ControlFlow::Continue(())
     });
     match listed? {
-        ControlFlow::Continue(()) => Ok(names),
+        ControlFlow::Continue(()) => Ok(names.into_iter().collect()),
         ControlFlow::Break(errno) => Err(errno),
     }
 }
 
-fn is_prunable(directory: &OwnedFd) -> bool {
+pub(super) fn is_prunable(directory: &OwnedFd) -> bool {
     let mut mark = [0; RECORD_SIZE_MAX];
     let made_by_put = matches!(sys::xattr::read(directory, DIRECTORY_NAME, &mut mark),
         Ok(Some(size)) if record::is_made_by_put(&mark[..size]));

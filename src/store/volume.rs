@@ -1,71 +1,61 @@
-//! The served directory: what its filesystem can do, found out at start and not by a failing request, and the few open
-//! directories that everything else starts from.
+//! The served directory: the few open directories that everything else starts from, and what all who use it share.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwapOption;
 
 use super::barrier::{Barrier, Method};
-
+use super::home::{self, Homes};
 use super::list::{SnapshotCache, SnapshotUse};
 use super::locks::KeyLocks;
 use super::multipart::{self, Uploads};
+use super::own::{Missing, Own};
+use super::presence::{Looks, Presence};
+use super::probe::{self, Untried};
 use super::spill::Spills;
+use super::staging::Staging;
+use super::turns::{KeyTurns, Share, Take};
 use super::unsynced::Unsynced;
+use super::{Result, StoreError, inherit, sweep};
 use crate::config::Durability;
-use crate::limits::LISTING_CACHE_SIZE_DEFAULT;
-use crate::sys::filesystem::{self, FileSystemKind};
-use crate::sys::mount::Mount;
-use crate::sys::path::{OpenFlags, Symlinks};
-use crate::sys::stat::DirectAlign;
+use crate::limits::{REQUEST_MEMORY_DEFAULT, SNAPSHOTS_SHARE};
+use crate::mem::RequestMemory;
 use crate::sys::{self, Cause, Errno};
 
-/// The name of our own directory, never listed, never served.
-pub const OWN_DIRECTORY: &[u8] = b".sluice";
+pub use super::own::OWN_DIRECTORY;
+pub use super::probe::{Facts, Survey, survey};
 
 /// The served directory and what goes with it, shared by all cores.
 pub struct Volume {
     pub(super) root: OwnedFd,
-    /// Named temporaries of this process.
-    pub(super) staging: OwnedFd,
-    pub(super) uploads: OwnedFd,
+    /// As the operator named it.
+    pub(super) path: Vec<u8>,
+    /// `None` while it is not there and cannot be made: on a full filesystem that never was served.
+    own: ArcSwapOption<Own>,
+    /// Where names are staged that cannot come from ours.
+    pub(super) homes: Homes,
     pub(super) spill: Spills,
     pub(super) locks: KeyLocks,
+    turns: Arc<KeyTurns>,
     pub(super) multipart: Uploads,
     /// Held while a bucket appears or disappears.
     buckets: Mutex<()>,
     pub(super) barrier: Barrier,
     pub(super) snapshots: SnapshotCache,
     pub(super) unsynced: Unsynced,
+    pub(super) looks: Looks,
 
     sync: Sync,
-    facts: Facts,
-    next_name: AtomicU64,
-}
-
-/// What was found out about the filesystem at start.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// Name of the filesystem's type.
-    pub filesystem: &'static str,
-    /// Other machines may change it behind our back.
-    pub is_remote: bool,
-    /// The kernel tells of every name that changes.
-    pub tells_changes: bool,
-    /// What O_DIRECT wants; `None` where it is refused.
-    pub direct: Option<DirectAlign>,
-    /// Files without a name (O_TMPFILE) can be made.
-    pub unnamed_files: bool,
-    /// Two names can be exchanged in one step.
-    pub exchange: bool,
-    /// A write that follows a look at the file gives it another mtime than was seen, however soon (multigrain timestamps, since
-    /// Linux 6.13; before, a kernel tick).
-    pub tells_writes_apart: bool,
-    /// One barrier makes all earlier changes durable.
-    pub shared_barrier: bool,
-    /// The effective way to durability, in words, for the start message.
-    pub durability: &'static str,
+    untried: Facts,
+    /// Set once everything could be tried.
+    tried: OnceLock<Facts>,
+    /// Why nothing could be.
+    refused: Mutex<Errno>,
+    /// The attribute of this machine's security labels.
+    pub(super) label: Option<&'static CStr>,
+    kept_aside: usize,
 }
 
 /// What a publication does for durability.
@@ -88,6 +78,12 @@ pub enum VolumeError {
     OwnDirectory(Errno),
     /// The filesystem has no user extended attributes, where an object's metadata lives.
     NoAttributes(Errno),
+    /// No way to give a name that must be new.
+    NoNewNames,
+    /// A file cannot be synced.
+    NoSync(Errno),
+    /// A directory cannot be synced, so that no name is known to last.
+    NoDirectorySync,
     /// The directory folds case: two keys would be one file.
     FoldsCase,
     /// The barrier's thread could not be started.
@@ -95,53 +91,79 @@ pub enum VolumeError {
 }
 
 impl Volume {
-    /// Opens `directory` for serving: probes it, sweeps what an earlier process left. The caller holds the directory's lock
-    /// (`.sluice/locks/server`): nobody else's temporaries are swept.
-    pub fn open(directory: &[u8], durability: Durability) -> Result<Self, VolumeError> {
+    /// Opens `directory` for serving: tries what its filesystem can do, sweeps what an earlier process left. The caller holds the
+    /// directory's lock: nobody else's temporaries are swept. A filesystem that is full, or read-only, is served as far as it goes.
+    pub fn open(directory: &[u8], durability: Durability) -> std::result::Result<Self, VolumeError> {
         let root = sys::path::open_root(directory).map_err(VolumeError::Open)?;
+        Self::serve(root, directory, durability, RequestMemory::new(REQUEST_MEMORY_DEFAULT as usize))
+    }
+
+    /// The same for a directory that is open, and was reached by `path`. Snapshots of directories have part of `memory`.
+    pub fn serve(
+        root: OwnedFd,
+        path: &[u8],
+        durability: Durability,
+        memory: Arc<RequestMemory>,
+    ) -> std::result::Result<Self, VolumeError> {
         if sys::stat::folds_case(&root).unwrap_or(false) {
             return Err(VolumeError::FoldsCase);
         }
-        let own = ensure_directory(&root, OWN_DIRECTORY)?;
-        let staging = ensure_directory(&own, b"staging")?;
-        super::sweep::remove_all(&staging);
-        let (uploads, spill) = (ensure_directory(&own, b"uploads")?, ensure_directory(&own, b"spill")?);
-        let mut facts = probe(&root, &staging)?;
+        let untried = Facts::untried(&root)?;
+        let (own, tried, refused) = match open_and_try(&root) {
+            Ok((_, facts)) if !facts.syncs_directories && durability != Durability::Relaxed => {
+                return Err(VolumeError::NoDirectorySync);
+            }
+            Ok((own, facts)) => (Some(own), Some(facts), Errno::NOSPC),
+            Err(Untried::Refused(error)) => return Err(error),
+            // What is there is used; the rest comes when there is room.
+            Err(Untried::NoRoom(errno)) => (Own::open(&root).ok(), None, errno),
+        };
+        let is_tried = tried.is_some();
+        let mut facts = tried.unwrap_or(untried);
         let sync = match durability {
             Durability::Acked if facts.shared_barrier => Sync::Barrier,
             Durability::Acked | Durability::Strict => Sync::Each,
             Durability::Relaxed => Sync::Never,
         };
-        facts.durability = match (durability, sync) {
-            (Durability::Acked, Sync::Barrier) => "acked (one barrier shared by all changes before it)",
-            (Durability::Acked, _) => "acked (each file and directory synced: this filesystem has no shared journal)",
-            (Durability::Strict, _) => "strict (each file and directory synced)",
-            (Durability::Relaxed, _) => "RELAXED: an acknowledged change may be lost at a power cut",
-        };
+        facts.durability = in_words(durability, sync);
         let method = match sync {
             Sync::Barrier => Method::ChangedDirectory,
             // Over a network fsync answers for itself, and a change costs a round trip.
             Sync::Each if !facts.is_remote => Method::Alive,
             Sync::Each | Sync::Never => Method::Nothing,
         };
-        let barrier = Barrier::start(own, method).map_err(|_| VolumeError::Thread)?;
-        let volume = Self {
-            root,
-            staging,
-            uploads,
-            spill: Spills::new(spill),
+        // The served directory itself will do until ours is there.
+        let barrier_at = own.as_ref().map_or(&root, |own| &own.directory).try_clone().map_err(|_| VolumeError::Thread)?;
+        let label = inherit::label_of(&root);
+        let snapshots_size_max = if facts.is_remote { 0 } else { memory.size() / SNAPSHOTS_SHARE };
+        let mut volume = Self {
+            path: path.to_vec(),
+            own: ArcSwapOption::from(own.map(Arc::new)),
+            homes: Homes::default(),
+            spill: Spills::default(),
             locks: KeyLocks::new(),
+            turns: Arc::default(),
             multipart: Uploads::default(),
             buckets: Mutex::new(()),
-            barrier,
-            snapshots: SnapshotCache::new(if facts.is_remote { 0 } else { LISTING_CACHE_SIZE_DEFAULT }, facts.tells_changes),
+            barrier: Barrier::start(barrier_at, method).map_err(|_| VolumeError::Thread)?,
+            snapshots: SnapshotCache::new(memory, snapshots_size_max, facts.tells_changes),
             unsynced: Unsynced::default(),
+            looks: Looks::new(&root),
 
+            root,
             sync,
-            facts,
-            next_name: AtomicU64::new(0),
+            tried: if is_tried { OnceLock::from(facts.clone()) } else { OnceLock::new() },
+            untried: facts,
+            refused: Mutex::new(refused),
+            label,
+            kept_aside: 0,
         };
-        multipart::sweep_completed(&volume);
+        if let Some(own) = volume.own_if_any() {
+            sweep::staging(&volume, &own.staging);
+            home::sweep_all(&volume);
+            multipart::sweep_completed(&volume);
+            volume.kept_aside = own.staging.count_aside();
+        }
         Ok(volume)
     }
 
@@ -151,9 +173,85 @@ impl Volume {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found out at start.
+    /// What was found out at start, or since.
     pub fn facts(&self) -> &Facts {
-        &self.facts
+        self.tried.get().unwrap_or(&self.untried)
+    }
+
+    /// Why nothing could be tried, while that is so: no room, or a filesystem that is read-only.
+    pub fn untried(&self) -> Option<Errno> {
+        (!self.is_tried()).then(|| *self.lock_refused())
+    }
+
+    pub(super) fn is_tried(&self) -> bool {
+        self.tried.get().is_some()
+    }
+
+    /// Our directories, for a change: everything was tried.
+    pub(super) fn own(&self) -> Result<Arc<Own>> {
+        match self.own_if_any() {
+            Some(own) if self.is_tried() => Ok(own),
+            _ => Err(StoreError::Kernel(*self.lock_refused())),
+        }
+    }
+
+    /// Our directories, to look into.
+    pub(super) fn own_if_any(&self) -> Option<Arc<Own>> {
+        self.own.load_full()
+    }
+
+    /// Where names are on their way, for a change.
+    pub(super) fn staging(&self) -> Result<Arc<Staging>> {
+        self.own().map(|own| own.staging.clone())
+    }
+
+    fn lock_refused(&self) -> MutexGuard<'_, Errno> {
+        // A number is whole at any instant.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries once more what could not be tried at start.
+    pub(super) fn open_and_try(&self) -> std::result::Result<(), Errno> {
+        let tried = open_and_try(&self.root).and_then(|(own, facts)| match self.sync {
+            // All that was acknowledged so far relied on it.
+            Sync::Barrier if !facts.shared_barrier => Err(VolumeError::NoSync(Errno::OPNOTSUPP).into()),
+            _ => Ok((own, facts)),
+        });
+        match tried {
+            Ok((own, facts)) => {
+                self.use_own(own)?;
+                // Only looks come here, one at a time.
+                let _ = self.tried.set(Facts { durability: self.untried.durability, ..facts });
+                Ok(())
+            }
+            Err(untried) => {
+                let errno = match untried {
+                    Untried::NoRoom(errno) => errno,
+                    Untried::Refused(error) => {
+                        tracing::error!("changes are refused: {}", error.advice());
+                        error.errno().unwrap_or(Errno::OPNOTSUPP)
+                    }
+                };
+                *self.lock_refused() = errno;
+                Err(errno)
+            }
+        }
+    }
+
+    /// Opens our directories again, of which some are `missing`, and makes those.
+    pub(super) fn open_own_again(&self, missing: Missing) -> sys::Result<()> {
+        self.use_own(Own::open(&self.root)?)?;
+        if missing.uploads || missing.directory {
+            // What is in use is no upload any more: its parts would be acknowledged and lost.
+            self.multipart.end_everything();
+        }
+        Ok(())
+    }
+
+    fn use_own(&self, own: Own) -> sys::Result<()> {
+        self.barrier.use_directory(own.directory.try_clone().map_err(|_| Errno::MFILE)?);
+        self.own.store(Some(Arc::new(own)));
+        Ok(())
     }
 
     /// The barrier that every acknowledged change waits for.
@@ -166,14 +264,44 @@ impl Volume {
         self.snapshots.usage()
     }
 
-    /// Whether changes can be acknowledged: false after a failed fsync.
+    /// Lets snapshots of directories go for requests that want so many bytes.
+    pub fn give_way(&self, size: usize) {
+        self.snapshots.give_way(size);
+    }
+
+    /// Whether changes can be acknowledged: not after a failed fsync, nor while the directory is not at its path.
     pub fn takes_changes(&self) -> bool {
-        !self.barrier.has_failed()
+        !self.barrier.has_failed() && self.presence() == Presence::Here
+    }
+
+    /// Where the directory is.
+    pub fn presence(&self) -> Presence {
+        self.looks.presence()
+    }
+
+    /// Why no new work should come, if it should not.
+    pub fn trouble(&self) -> Option<&'static str> {
+        if self.barrier.has_failed() {
+            return Some("an fsync failed: no change is acknowledged any more");
+        }
+        let hangs = self.looks.hangs().then_some("the filesystem of the served directory hangs");
+        self.presence().reason().or(hangs)
     }
 
     /// Whether several commits in one visit of a helper cost less than each by itself: not where each waits for its own fsync.
     pub fn commits_together(&self) -> bool {
         self.sync != Sync::Each
+    }
+
+    /// Waits, on a core, until it is this request's turn to change a key.
+    pub fn turn(&self, bucket: &str, key: &[u8]) -> Take {
+        self.turns.take(bucket, key, Share::Alone)
+    }
+
+    /// The same for a request whose change is made in company (`commits_together`): those of one core go together.
+    pub fn turn_in_company(&self, bucket: &str, key: &[u8]) -> Take {
+        let share = if self.commits_together() { Share::With(std::thread::current().id()) } else { Share::Alone };
+        self.turns.take(bucket, key, share)
     }
 
     pub(super) fn sync(&self) -> Sync {
@@ -185,103 +313,43 @@ impl Volume {
         self.sync == Sync::Each && !self.unsynced.is_empty()
     }
 
-    /// A name that no other temporary of this process has. Fixed in length, so that a key of 255 bytes can be overwritten.
-    pub(super) fn temporary_name(&self) -> Vec<u8> {
-        format!("{:016x}", self.next_name.fetch_add(1, Ordering::Relaxed)).into_bytes()
+    /// What was found at start in `.sluice/aside`: somebody's, and to be looked after by the operator.
+    pub fn kept_aside(&self) -> usize {
+        self.kept_aside
     }
-}
 
-fn ensure_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, VolumeError> {
-    match sys::path::mkdir(parent, name, 0o700) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(VolumeError::OwnDirectory(errno)),
-    }
-    sys::path::open_dir(parent, name, Symlinks::Deny).map_err(VolumeError::OwnDirectory)
-}
-
-/// Tries everything that the server relies on, on a file of its own.
-fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, VolumeError> {
-    let kind = filesystem::of(root).map_err(VolumeError::Open)?.kind;
-    let unnamed_files = sys::path::open_unnamed(staging, b"", 0o600, false, Symlinks::Deny).is_ok();
-    let name = b"probe".as_slice();
-    let file = sys::path::create_new(staging, name, 0o600, false).map_err(VolumeError::OwnDirectory)?;
-    let attribute = sys::xattr::write(&file, c"user.sluice.probe", b"1");
-    let direct =
-        sys::path::open(staging, name, OpenFlags::RDWR | OpenFlags::DIRECT, 0, Symlinks::Deny).ok().map(|_| alignment_of(&file));
-    let exchange =
-        sys::path::mkdir(staging, b"probe-2", 0o700).is_ok() && sys::path::exchange(staging, name, staging, b"probe-2").is_ok();
-    let tells_writes_apart = !kind.is_remote() && tells_writes_apart(&file).unwrap_or(false);
-    super::sweep::remove_all(staging);
-    attribute.map_err(VolumeError::NoAttributes)?;
-    let shared_barrier = has_one_journal(kind, root);
-    Ok(Facts {
-        filesystem: kind.name(),
-        is_remote: kind.is_remote(),
-        tells_changes: kind.tells_changes(),
-        direct,
-        unnamed_files,
-        exchange,
-        tells_writes_apart,
-        shared_barrier,
-        durability: "",
-    })
-}
-
-/// Several times, since a tick may end between two writes, and so fast that it cannot have ended between every two: the shortest is
-/// a millisecond. A machine too slow for that is taken for one that does not tell.
-fn tells_writes_apart(file: &OwnedFd) -> Result<bool, Errno> {
-    const TIMES: usize = 8;
-    const TICK_MIN: Duration = Duration::from_millis(1);
-    let started = Instant::now();
-    let mut seen = sys::stat::of(file)?.mtime_ns;
-    for _ in 0..TIMES {
-        sys::file::write_all_at(file, b"1", 0)?;
-        let now = sys::stat::of(file)?.mtime_ns;
-        if now == std::mem::replace(&mut seen, now) {
-            return Ok(false);
+    /// Where no shared barrier does it: these, one after the other.
+    pub(super) fn sync_each(&self, files: &[&OwnedFd]) -> Result<()> {
+        if self.sync != Sync::Each {
+            return Ok(());
         }
+        for file in files {
+            if sys::file::sync(file).is_err() {
+                self.barrier.fail();
+                return Err(StoreError::VolumeFailed);
+            }
+        }
+        Ok(())
     }
-    Ok(started.elapsed() < TICK_MIN * (TIMES as u32 - 1))
 }
 
-/// What O_DIRECT wants on a file that was opened with it. Filesystems that do not say (JuiceFS, older kernels) take 4,096 bytes.
-fn alignment_of(file: &OwnedFd) -> DirectAlign {
-    sys::stat::direct_align(file).ok().flatten().unwrap_or(DirectAlign { memory: 4096, offset: 4096 })
-}
-
-/// What can be said about a directory without serving it: nothing is left in it, and a server that has it is not disturbed.
-pub struct Survey {
-    pub root: OwnedFd,
-    pub shared_barrier: bool,
-    /// `None` where the file for this test could not be made: the directory is not ours to write, or has no O_TMPFILE.
-    pub direct: Option<Result<DirectAlign, Errno>>,
-}
-
-/// Looks at a directory as `Volume::open` would.
-pub fn survey(directory: &[u8]) -> Result<Survey, VolumeError> {
-    let root = sys::path::open_root(directory).map_err(VolumeError::Open)?;
-    let kind = filesystem::of(&root).map_err(VolumeError::Open)?.kind;
-    let direct = match sys::path::open_unnamed(&root, b"", 0o600, true, Symlinks::Deny) {
-        Ok(file) => Some(Ok(alignment_of(&file))),
-        Err(refused) => sys::path::open_unnamed(&root, b"", 0o600, false, Symlinks::Deny).is_ok().then_some(Err(refused)),
+/// Opens our directories, and tries what the filesystem can do.
+fn open_and_try(root: &OwnedFd) -> std::result::Result<(Own, Facts), Untried> {
+    let refused = |errno| match probe::is_no_room(errno) {
+        true => Untried::NoRoom(errno),
+        false => VolumeError::OwnDirectory(errno).into(),
     };
-    let shared_barrier = has_one_journal(kind, &root);
-    Ok(Survey { root, shared_barrier, direct })
+    let own = Own::open(root).map_err(refused)?;
+    let facts = probe::probe(root, own.staging.directory())?;
+    Ok((own, facts))
 }
 
-/// Whether one fsync of a changed directory makes durable everything that was published before it: ext4 with a journal, and
-/// XFS without a realtime device (DESIGN §5). Anything that cannot be established counts as no.
-fn has_one_journal(kind: FileSystemKind, root: &OwnedFd) -> bool {
-    let Some(mount) = Mount::of(root) else { return false };
-    match kind {
-        FileSystemKind::Ext if mount.filesystem == "ext4" => {
-            let device = mount.source.rsplit('/').next().unwrap_or_default();
-            // ext4 answers `<none>` where it has no journal.
-            let journal = std::fs::read_to_string(format!("/sys/fs/ext4/{device}/journal_task"));
-            journal.is_ok_and(|task| task.trim().parse::<u32>().is_ok())
-        }
-        FileSystemKind::Xfs => !mount.options.contains("rtdev="),
-        _ => false,
+fn in_words(durability: Durability, sync: Sync) -> &'static str {
+    match (durability, sync) {
+        (Durability::Acked, Sync::Barrier) => "acked (one barrier shared by all changes before it)",
+        (Durability::Acked, _) => "acked (each file and directory synced: this filesystem has no shared journal)",
+        (Durability::Strict, _) => "strict (each file and directory synced)",
+        (Durability::Relaxed, _) => "RELAXED: an acknowledged change may be lost at a power cut",
     }
 }
 
@@ -300,6 +368,15 @@ impl VolumeError {
             Self::NoAttributes(errno) => format!(
                 "the filesystem has no user extended attributes ({errno}), where an object's metadata is kept: mount it with user_xattr, or use ext4 or XFS"
             ),
+            Self::NoNewNames => "the filesystem has neither RENAME_NOREPLACE nor hard links: a new object could replace a file that appears \
+                                 at the same moment; serve a directory of ext4, XFS, Btrfs or another filesystem that has one of them"
+                .into(),
+            Self::NoSync(errno) => {
+                format!("a file cannot be synced ({errno}), so that nothing could be acknowledged; serve a directory of another filesystem")
+            }
+            Self::NoDirectorySync => "a directory cannot be synced, so that the name of no object is known to survive a power cut; serve a \
+                                      directory of another filesystem, or give --durability relaxed"
+                .into(),
             Self::FoldsCase => {
                 "the directory ignores case (chattr +F): two keys would be one file; serve a directory without casefold".into()
             }
@@ -309,9 +386,13 @@ impl VolumeError {
 
     /// Whether the filesystem itself is broken or full rather than misconfigured.
     pub fn cause(self) -> Option<Cause> {
+        self.errno().map(sys::errno::cause)
+    }
+
+    fn errno(self) -> Option<Errno> {
         match self {
-            Self::Open(errno) | Self::OwnDirectory(errno) | Self::NoAttributes(errno) => Some(sys::errno::cause(errno)),
-            Self::FoldsCase | Self::Thread => None,
+            Self::Open(errno) | Self::OwnDirectory(errno) | Self::NoAttributes(errno) | Self::NoSync(errno) => Some(errno),
+            Self::NoNewNames | Self::NoDirectorySync | Self::FoldsCase | Self::Thread => None,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Is there any object below? Answers for a CommonPrefix and for DeleteBucket, in the filesystem's order and without
 //! sorting: the first object found ends the search.
 
+use super::StoreError;
 use super::key::{self, Entry};
+use super::reading::Reading;
 use super::record::SUMMARY_NAME;
 use crate::limits::{KEY_SIZE_MAX, RECORD_SIZE_MAX, WALK_PENDING_MAX};
+use crate::sys::dir::{self, DirEntry};
 use crate::sys::path::Symlinks;
-use crate::sys::{Cause, Errno, FileKind, Result, dir, errno, path, xattr};
+use crate::sys::{Cause, Errno, FileKind, Result, errno, path, xattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
@@ -36,12 +39,16 @@ pub enum EntryKind {
 impl EntryKind {
     /// Whether the same file name could be of either kind: what distinguishes them is only what the file is.
     pub fn is_family_of(self, other: Self) -> bool {
-        let family = |kind| match kind {
+        self.family() == other.family()
+    }
+
+    /// One of the kinds that a file of this name may be.
+    pub fn family(self) -> Self {
+        match self {
             Self::File | Self::Directory => Self::File,
             Self::Piece => Self::Piece,
             Self::LastFile | Self::LastDirectory => Self::LastFile,
-        };
-        family(self) == family(other)
+        }
     }
 }
 
@@ -122,23 +129,42 @@ pub fn classify(entry: Entry<'_>, kind: FileKind) -> Option<(&[u8], EntryKind)> 
     }
 }
 
-/// Whether any key begins with `place.prefix`. `stop` ends it early with ECANCELED.
-pub fn holds_object(bucket: impl AsFd, place: Place, stop: &AtomicBool) -> Result<bool> {
-    search(bucket.as_fd(), place, false, stop)
+/// Why a walk through a bucket's tree has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WalkError {
+    /// The server's user may not read this directory, so that nobody knows which keys begin with this.
+    Unreadable(Vec<u8>),
+    Store(StoreError),
 }
 
-/// Whether the bucket has no object.
-pub fn is_empty(bucket: impl AsFd, stop: &AtomicBool) -> Result<bool> {
-    holds_object(bucket, Place::default(), stop).map(|found| !found)
-}
-
-/// The directory of a place; `None` when it is not there, or not ours to read.
-pub fn open(bucket: BorrowedFd<'_>, place: &Place) -> Result<Option<OwnedFd>> {
-    match path::open_dir(bucket, &place.path, Symlinks::Deny) {
-        Ok(directory) => Ok(Some(directory)),
-        Err(errno) if errno::is_gone(errno) || errno::cause(errno) == Cause::Denied => Ok(None),
-        Err(errno) => Err(errno),
+impl From<Errno> for WalkError {
+    fn from(errno: Errno) -> Self {
+        Self::Store(errno.into())
     }
+}
+
+/// What is below a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Below {
+    Object,
+    Nothing,
+    /// No object where we may look; but not into this directory, and what keys in it begin with.
+    Unreadable(Vec<u8>),
+}
+
+/// Whether any key begins with `place.prefix`. `stop` ends it early with ECANCELED.
+pub fn look_below(bucket: impl AsFd, place: &Place, reading: Reading<'_>, stop: &AtomicBool) -> Result<Below> {
+    // An object that was found is one, whatever else was missed; that there is none has to be proved, and is hardly ever so.
+    let bucket = bucket.as_fd();
+    match Search::new(bucket, None, stop).run(place.clone(), false)? {
+        Below::Object => Ok(Below::Object),
+        Below::Nothing | Below::Unreadable(_) => Search::new(bucket, Some(reading), stop).run(place.clone(), false),
+    }
+}
+
+/// Whether nothing in the bucket is, or may be, an object.
+pub fn is_empty(bucket: impl AsFd, reading: Reading<'_>, stop: &AtomicBool) -> Result<bool> {
+    look_below(bucket, &Place::default(), reading, stop).map(|below| below == Below::Nothing)
 }
 
 /// Whether the directory has a record: it is the explicit object of its prefix.
@@ -152,79 +178,134 @@ fn has_record(directory: BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
-/// `counts_inner`: whether the object with the directory's own name, inside it, is one that is searched for.
-fn search(bucket: BorrowedFd<'_>, place: Place, counts_inner: bool, stop: &AtomicBool) -> Result<bool> {
-    // One page: the first entries nearly always decide.
-    let mut buffer = dir::buffer(4096);
-    let mut pending = vec![(place, counts_inner)];
-    while let Some((place, counts_inner)) = pending.pop() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Errno::CANCELED);
-        }
-        let Some(directory) = open(bucket, &place)? else { continue };
-        if place.may_be_object() && has_record(directory.as_fd())? {
-            return Ok(true);
-        }
-        if scan(bucket, &directory, &place, counts_inner, &mut pending, &mut buffer, stop)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// A search under way.
+struct Search<'a> {
+    bucket: BorrowedFd<'a>,
+    /// How directories are read so that nothing is missed; `None`: as they come.
+    reading: Option<Reading<'a>>,
+    stop: &'a AtomicBool,
+    /// What keys begin with in the first directory that we may not read.
+    unreadable: Option<Vec<u8>>,
 }
 
-/// One directory: `true` for an object in it; its directories are noted in `pending`, or searched at once when that is full.
-fn scan(
-    bucket: BorrowedFd<'_>,
-    directory: &OwnedFd,
-    place: &Place,
-    counts_inner: bool,
-    pending: &mut Vec<(Place, bool)>,
-    buffer: &mut [MaybeUninit<u8>],
-    stop: &AtomicBool,
-) -> Result<bool> {
-    let end = dir::read(directory, buffer, |entry| {
-        let kind = match entry.kind_in(directory) {
-            Ok(kind) => kind,
-            Err(errno) if errno::is_gone(errno) => return ControlFlow::Continue(()),
-            Err(errno) => return ControlFlow::Break(Err(errno)),
+impl<'a> Search<'a> {
+    fn new(bucket: BorrowedFd<'a>, reading: Option<Reading<'a>>, stop: &'a AtomicBool) -> Self {
+        Self { bucket, reading, stop, unreadable: None }
+    }
+
+    /// `counts_inner`: whether the object with the directory's own name, inside it, is one that is searched for.
+    fn run(mut self, place: Place, counts_inner: bool) -> Result<Below> {
+        if self.search(place, counts_inner)? {
+            return Ok(Below::Object);
+        }
+        Ok(self.unreadable.map_or(Below::Nothing, Below::Unreadable))
+    }
+
+    fn search(&mut self, place: Place, counts_inner: bool) -> Result<bool> {
+        // One page: the first entries nearly always decide.
+        let mut buffer = dir::buffer(4096);
+        let mut pending = vec![(place, counts_inner)];
+        while let Some((place, counts_inner)) = pending.pop() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Errno::CANCELED);
+            }
+            let found = self.open(&place).and_then(|directory| match directory {
+                Some(directory) if place.may_be_object() && has_record(directory.as_fd())? => Ok(true),
+                Some(directory) => self.scan(&directory, &place, counts_inner, &mut pending, &mut buffer),
+                None => Ok(false),
+            });
+            match found {
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
+                Err(errno) if errno::cause(errno) == Cause::Denied => drop(self.unreadable.get_or_insert(place.prefix)),
+                // Removed since it was opened.
+                Err(errno) if errno::is_gone(errno) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The directory of a place; `None` when it is not there.
+    fn open(&self, place: &Place) -> Result<Option<OwnedFd>> {
+        match path::open_dir(self.bucket, &place.path, Symlinks::Deny) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(errno) if errno::is_gone(errno) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// One directory: `true` for an object in it; its directories are noted in `pending`, or searched at once when that is full.
+    fn scan(
+        &mut self,
+        directory: &OwnedFd,
+        place: &Place,
+        counts_inner: bool,
+        pending: &mut Vec<(Place, bool)>,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<bool> {
+        let reading = self.reading;
+        let take = |entry: DirEntry<'_>| {
+            let kind = match entry.kind_in(directory) {
+                Ok(kind) => kind,
+                Err(errno) if errno::is_gone(errno) => return ControlFlow::Continue(()),
+                Err(errno) => return ControlFlow::Break(Err(errno)),
+            };
+            let decoded = key::decode_name(entry.name);
+            let is_regular = kind == FileKind::Regular;
+            match decoded {
+                Entry::BodyOfDirectory if is_regular && place.may_be_object() => return ControlFlow::Break(Ok(true)),
+                Entry::ObjectOfDirectory if is_regular && counts_inner => return ControlFlow::Break(Ok(true)),
+                _ => {}
+            }
+            let Some((name, kind)) = classify(decoded, kind) else { return ControlFlow::Continue(()) };
+            if matches!(kind, EntryKind::File | EntryKind::LastFile) {
+                let found = place.key_of(name, kind).is_some();
+                return if found { ControlFlow::Break(Ok(true)) } else { ControlFlow::Continue(()) };
+            }
+            let Some(child) = place.child(name, kind) else { return ControlFlow::Continue(()) };
+            let counts_inner = place.key_of(name, kind).is_some();
+            if pending.len() < WALK_PENDING_MAX {
+                pending.push((child, counts_inner));
+                return ControlFlow::Continue(());
+            }
+            match self.search(child, counts_inner) {
+                Ok(false) => ControlFlow::Continue(()),
+                answer => ControlFlow::Break(answer),
+            }
         };
-        let decoded = key::decode_name(entry.name);
-        let is_regular = kind == FileKind::Regular;
-        match decoded {
-            Entry::BodyOfDirectory if is_regular && place.may_be_object() => return ControlFlow::Break(Ok(true)),
-            Entry::ObjectOfDirectory if is_regular && counts_inner => return ControlFlow::Break(Ok(true)),
-            _ => {}
+        let end = match reading {
+            Some(reading) => reading.visit(directory, buffer, take)?,
+            None => dir::read(directory, buffer, take)?,
+        };
+        match end {
+            ControlFlow::Break(answer) => answer,
+            ControlFlow::Continue(()) => Ok(false),
         }
-        let Some((name, kind)) = classify(decoded, kind) else { return ControlFlow::Continue(()) };
-        if matches!(kind, EntryKind::File | EntryKind::LastFile) {
-            let found = place.key_of(name, kind).is_some();
-            return if found { ControlFlow::Break(Ok(true)) } else { ControlFlow::Continue(()) };
-        }
-        let Some(child) = place.child(name, kind) else { return ControlFlow::Continue(()) };
-        let counts_inner = place.key_of(name, kind).is_some();
-        if pending.len() < WALK_PENDING_MAX {
-            pending.push((child, counts_inner));
-            return ControlFlow::Continue(());
-        }
-        match search(bucket, child, counts_inner, stop) {
-            Ok(false) => ControlFlow::Continue(()),
-            answer => ControlFlow::Break(answer),
-        }
-    })?;
-    match end {
-        ControlFlow::Break(answer) => answer,
-        ControlFlow::Continue(()) => Ok(false),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::grain::Grain;
+    use super::super::list::SnapshotCache;
     use super::super::record::Record;
     use super::*;
     use std::fs::{File, create_dir_all, write};
 
+    fn below(bucket: &File, prefix: &[u8]) -> Below {
+        let cache = SnapshotCache::alone(0, true);
+        let (place, reading) = (Place::of_prefix(prefix).unwrap(), cache.reading(Grain::ASSUMED, false));
+        look_below(bucket, &place, reading, &AtomicBool::new(false)).unwrap()
+    }
+
     fn holds(bucket: &File, prefix: &[u8]) -> bool {
-        holds_object(bucket, Place::of_prefix(prefix).unwrap(), &AtomicBool::new(false)).unwrap()
+        below(bucket, prefix) == Below::Object
+    }
+
+    fn empty(bucket: &File) -> bool {
+        let cache = SnapshotCache::alone(0, true);
+        is_empty(bucket, cache.reading(Grain::ASSUMED, false), &AtomicBool::new(false)).unwrap()
     }
 
     #[test]
@@ -235,10 +316,10 @@ mod tests {
         create_dir_all(top.path().join(".sluice/x")).unwrap();
         write(top.path().join(".sluice/x/file"), b"").unwrap();
         std::os::unix::fs::symlink("x", top.path().join("a/link")).unwrap();
-        assert!(is_empty(&bucket, &AtomicBool::new(false)).unwrap());
+        assert!(empty(&bucket));
         write(top.path().join("a/.sluice%o"), b"").unwrap();
         assert!(!holds(&bucket, b"a/"), "the key `a` is not below `a/`");
-        assert!(!is_empty(&bucket, &AtomicBool::new(false)).unwrap());
+        assert!(!empty(&bucket));
         write(top.path().join("a/b/.sluice%o"), b"").unwrap();
         assert!(holds(&bucket, b"a/") && !holds(&bucket, b"a/b/"));
         let directory = File::open(top.path().join("a/b/c")).unwrap();
@@ -251,6 +332,8 @@ mod tests {
     fn stopped_is_an_error_not_an_answer() {
         let top = tempfile::tempdir().unwrap();
         let bucket = File::open(top.path()).unwrap();
-        assert_eq!(is_empty(&bucket, &AtomicBool::new(true)), Err(Errno::CANCELED));
+        let cache = SnapshotCache::alone(0, true);
+        let reading = cache.reading(Grain::ASSUMED, false);
+        assert_eq!(is_empty(&bucket, reading, &AtomicBool::new(true)), Err(Errno::CANCELED));
     }
 }

@@ -28,6 +28,14 @@ pub fn allow(cpus: &[usize]) -> Result<()> {
     sched_setaffinity(None, &set)
 }
 
+/// Makes the calling thread step back for others on its CPU by so much, as nice(2) does, but for this thread alone.
+pub fn yield_to_others(niceness: i32) -> Result<()> {
+    const NICENESS_MAX: i32 = 19;
+    let thread = Some(rustix::thread::gettid());
+    let now = rustix::process::getpriority_process(thread)?;
+    rustix::process::setpriority_process(thread, (now + niceness).min(NICENESS_MAX))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -90,6 +90,12 @@ pub fn link(file: impl AsFd, dir: impl AsFd, name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// linkat(2) of a name, symlinks not followed: EEXIST when the new one is taken, EPERM for a directory or where a filesystem has no
+/// hard links.
+pub fn link_name(from_dir: impl AsFd, from: &[u8], to_dir: impl AsFd, to: &[u8]) -> Result<()> {
+    rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())
+}
+
 /// renameat(2): the new name is replaced if it is there.
 pub fn rename(from_dir: impl AsFd, from: &[u8], to_dir: impl AsFd, to: &[u8]) -> Result<()> {
     rustix::fs::renameat(from_dir, from, to_dir, to)

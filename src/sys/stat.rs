@@ -1,7 +1,7 @@
 //! What is this file? One plain struct for every kind of stat.
 
 use super::errno::Result;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{AtFlags, FileType, Stat, Statx, StatxFlags};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,11 @@ pub fn at(dir: impl AsFd, name: &[u8]) -> Result<FileStat> {
     Ok(FileStat::from(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
+/// stat of a path that the operator named: symlinks are followed.
+pub fn of_path(path: &[u8]) -> Result<FileStat> {
+    Ok(FileStat::from(&rustix::fs::stat(path)?))
+}
+
 /// When the inode of a name in a directory was made, in nanoseconds; `None` where the filesystem does not keep that.
 pub fn born_ns(dir: impl AsFd, name: &[u8]) -> Result<Option<i64>> {
     let answer = rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME)?;
@@ -82,6 +87,27 @@ pub fn folds_case(dir: impl AsFd) -> Result<bool> {
         Err(errno) if super::errno::cause(errno) == super::Cause::Unsupported => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// The project id of a file or directory (ext4, XFS, and others with project quota); `None` where there is no such thing.
+pub fn project_of(file: impl AsFd) -> Option<u32> {
+    /// `struct fsxattr` of <linux/fs.h>.
+    #[repr(C)]
+    #[derive(Default)]
+    struct FsXattr {
+        flags: u32,
+        extent_size: u32,
+        extents: u32,
+        project: u32,
+        cow_extent_size: u32,
+        padding: [u8; 8],
+    }
+    // _IOR('X', 31, struct fsxattr).
+    const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
+    let mut answer = FsXattr::default();
+    // SAFETY: the kernel writes one `struct fsxattr`, of the 28 bytes that the number says, alive during the call.
+    let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FS_IOC_FSGETXATTR as _, &raw mut answer) };
+    (result == 0).then_some(answer.project)
 }
 
 /// Seconds and nanoseconds as one number; years beyond 2262 saturate.

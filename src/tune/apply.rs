@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::advise::{How, Setting};
+use super::setting::{How, Setting};
 use super::tree::Tree;
 use crate::base::cpus;
 use crate::limits::CORES_MAX;

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::devices::seat;
-use super::machine::Seat;
+use super::machine::{Drive, DriveKind, Seat};
 use super::tree::Tree;
 use crate::store::volume::{self, VolumeError};
 use crate::sys::mount::Mount;
@@ -18,31 +18,6 @@ pub struct Served {
     pub shared_barrier: bool,
     /// Bytes to which O_DIRECT aligns; 0 where it is refused, `None` where that could not be tried.
     pub direct_alignment: Option<u32>,
-}
-
-/// A disk: no partition, nothing that is made of others.
-#[derive(Clone, Debug)]
-pub struct Drive {
-    pub name: String,
-    pub kind: DriveKind,
-    /// More than one for an NVMe drive with several paths.
-    pub seats: Vec<Seat>,
-    /// The scheduler, and those that it could have.
-    pub scheduler: Option<(String, Vec<String>)>,
-    /// Requests that each of its queues takes.
-    pub requests: Option<u64>,
-    pub queues: usize,
-    pub is_rotational: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DriveKind {
-    Nvme,
-    /// A virtual machine's: the host has a scheduler of its own.
-    Virtio,
-    /// Loop, zram: their seat is that of memory or of a file.
-    Virtual,
-    Other,
 }
 
 impl Served {
@@ -107,7 +82,7 @@ fn read(tree: &Tree, device: &str) -> Drive {
     let available = |text: &str| text.split_whitespace().map(|word| word.trim_matches(['[', ']']).to_owned()).collect();
     Drive {
         seats: seats(tree, device),
-        scheduler: super::read::chosen(tree, &format!("{device}/queue/scheduler")).zip(scheduler.as_deref().map(available)),
+        scheduler: tree.chosen(&format!("{device}/queue/scheduler")).zip(scheduler.as_deref().map(available)),
         requests: tree.number(&format!("{device}/queue/nr_requests")),
         queues: tree.names(&format!("{device}/mq")).len().max(1),
         is_rotational: tree.text(&format!("{device}/queue/rotational")).as_deref() == Some("1"),

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::advise::{How, Setting};
 use super::apply::Outcome;
-use super::disk::{Drive, Served};
-use super::machine::{Card, Machine, Seat};
+use super::disk::Served;
+use super::machine::{Card, Drive, Machine, Seat};
 use super::report::Report;
+use super::setting::{How, Setting};
 use crate::base::cpus;
 
 const FORMAT: u32 = 1;

@@ -1,7 +1,5 @@
 //! What was read about a machine: plain data, from which everything else is computed.
 
-use super::disk::Drive;
-
 /// A machine as its kernel shows it to this process.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -143,4 +141,29 @@ impl Machine {
     pub fn physical_cores(&self) -> usize {
         self.cpus.iter().filter(|cpu| cpu.siblings.first() == Some(&cpu.id)).count()
     }
+}
+
+/// A disk: no partition, nothing that is made of others.
+#[derive(Clone, Debug)]
+pub struct Drive {
+    pub name: String,
+    pub kind: DriveKind,
+    /// More than one for an NVMe drive with several paths.
+    pub seats: Vec<Seat>,
+    /// The scheduler, and those that it could have.
+    pub scheduler: Option<(String, Vec<String>)>,
+    /// Requests that each of its queues takes.
+    pub requests: Option<u64>,
+    pub queues: usize,
+    pub is_rotational: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriveKind {
+    Nvme,
+    /// A virtual machine's: the host has a scheduler of its own.
+    Virtio,
+    /// Loop, zram: their seat is that of memory or of a file.
+    Virtual,
+    Other,
 }

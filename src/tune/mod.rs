@@ -31,6 +31,7 @@ mod network;
 mod place;
 mod read;
 mod report;
+mod setting;
 mod tree;
 
 #[cfg(test)]
@@ -38,11 +39,12 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use advise::{How, Setting, advise};
+pub use advise::advise;
 pub use apply::{Outcome, apply, may_write};
 pub use arrival::{Arrival, arrival};
 pub use disk::Served;
 pub use machine::Machine;
 pub use place::{Clients, NoInterface, Placement, Wish, place, place_on};
 pub use report::Report;
+pub use setting::{How, Setting};
 pub use tree::Tree;

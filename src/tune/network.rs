@@ -1,8 +1,8 @@
 //! The settings of a network card: which core each queue interrupts, who processes its packets, who sends by it.
 
-use super::advise::{How, Setting};
 use super::machine::{Card, Interrupt, Machine};
 use super::place::{Placement, Share};
+use super::setting::{How, Setting};
 use crate::base::cpus;
 
 /// The settings of all cards by which clients come.

@@ -63,8 +63,8 @@ fn cpus(tree: &Tree) -> Vec<Cpu> {
 
 fn kernel(tree: &Tree) -> Kernel {
     Kernel {
-        transparent_huge_pages: chosen(tree, "/sys/kernel/mm/transparent_hugepage/enabled"),
-        huge_page_defrag: chosen(tree, "/sys/kernel/mm/transparent_hugepage/defrag"),
+        transparent_huge_pages: tree.chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
+        huge_page_defrag: tree.chosen("/sys/kernel/mm/transparent_hugepage/defrag"),
         huge_pages_reserved: tree.number("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"),
         io_uring_disabled: tree.number("/proc/sys/kernel/io_uring_disabled"),
         somaxconn: tree.number("/proc/sys/net/core/somaxconn"),
@@ -74,13 +74,6 @@ fn kernel(tree: &Tree) -> Kernel {
         locked_memory_max: hard_limit(tree, "Max locked memory"),
         has_irqbalance: runs(tree, "irqbalance"),
     }
-}
-
-/// The word in brackets: `always [madvise] never`.
-pub fn chosen(tree: &Tree, path: &str) -> Option<String> {
-    let text = tree.text(path)?;
-    let (_, rest) = text.split_once('[')?;
-    Some(rest.split_once(']')?.0.to_owned())
 }
 
 /// A field of /proc/self/status.

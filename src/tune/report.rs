@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::advise::{How, Setting};
 use super::apply::Outcome;
 use super::disk::Served;
 use super::machine::{Machine, Seat};
 use super::place::Placement;
+use super::setting::{How, Setting};
 use crate::base::{cpus, shell};
 
 /// All of it.

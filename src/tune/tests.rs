@@ -315,7 +315,7 @@ fn settings_of_the_kernel_are_put_right() {
         ("/sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]", "memory.transparent_huge_pages", "madvise"),
         ("/proc/sys/kernel/io_uring_disabled", "2", "kernel.io_uring_disabled", "0"),
         ("/proc/sys/net/core/somaxconn", "128", "net.core.somaxconn", "4096"),
-        ("/proc/sys/fs/nr_open", "1024", "fs.nr_open", "307712"),
+        ("/proc/sys/fs/nr_open", "1024", "fs.nr_open", "307952"),
         ("/sys/block/nvme0n1/queue/scheduler", "none [mq-deadline]", "drive.nvme0n1.scheduler", "none"),
     ];
     for (file, text, _, _) in wrong {
@@ -332,8 +332,8 @@ fn settings_of_the_kernel_are_put_right() {
         let found = setting(&settings, id);
         assert_eq!((found.proposed.as_str(), &found.how), (value, &How::Write { file: file.into(), text: value.into() }));
     }
-    // 512 and 15 cores of 16,384 connections, a fourth of them with a file.
-    assert_eq!(setting(&settings, "limit.open_files").proposed, "307712");
+    // 512 and 15 cores of 16,384 connections, a fourth of them with a file, and 16 connections beyond.
+    assert_eq!(setting(&settings, "limit.open_files").proposed, "307952");
     assert_eq!(setting(&settings, "cpu.1.governor").proposed, "performance");
     assert!(settings.iter().all(|setting| setting.id != "cpu.0.governor"), "CPU 0 is no data core");
 }

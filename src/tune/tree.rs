@@ -36,6 +36,13 @@ impl Tree {
         self.text(path)?.parse().ok()
     }
 
+    /// The word in brackets: `always [madvise] never`.
+    pub fn chosen(&self, path: &str) -> Option<String> {
+        let text = self.text(path)?;
+        let (_, rest) = text.split_once('[')?;
+        Some(rest.split_once(']')?.0.to_owned())
+    }
+
     /// A list of CPUs, ascending.
     pub fn cpu_list(&self, path: &str) -> Option<Vec<usize>> {
         cpus::parse_list(&self.text(path)?, CORES_MAX)

@@ -41,6 +41,8 @@ pub struct ListParts<'a> {
     pub key: &'a [u8],
     pub upload_id: &'a str,
     pub initiator: Owner<'a>,
+    /// `STANDARD`, `GLACIER`, …
+    pub storage_class: &'a str,
     pub part_number_marker: u32,
     pub next_part_number_marker: Option<u32>,
     pub max_parts: u64,
@@ -95,7 +97,7 @@ pub struct GetObjectAttributes<'a> {
     pub checksums: Option<Checksums<'a>>,
     /// Only an object of several parts has them.
     pub parts: Option<ObjectParts<'a>>,
-    pub storage_class: bool,
+    pub storage_class: Option<&'a str>,
     pub object_size: Option<u64>,
 }
 
@@ -167,7 +169,7 @@ pub fn list_parts<'a>(out: &mut Vec<u8>, list: &ListParts<'_>, parts: impl IntoI
     xml.text("UploadId", list.upload_id);
     owner(&mut xml, "Initiator", list.initiator);
     owner(&mut xml, "Owner", list.initiator);
-    xml.text("StorageClass", "STANDARD");
+    xml.text("StorageClass", list.storage_class);
     xml.number("PartNumberMarker", u64::from(list.part_number_marker));
     if let Some(next) = list.next_part_number_marker {
         xml.number("NextPartNumberMarker", u64::from(next));
@@ -228,9 +230,7 @@ pub fn get_object_attributes(out: &mut Vec<u8>, attributes: &GetObjectAttributes
     if let Some(parts) = &attributes.parts {
         object_parts(&mut xml, parts);
     }
-    if attributes.storage_class {
-        xml.text("StorageClass", "STANDARD");
-    }
+    xml.optional("StorageClass", attributes.storage_class);
     if let Some(size) = attributes.object_size {
         xml.number("ObjectSize", size);
     }

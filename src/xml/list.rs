@@ -71,6 +71,8 @@ pub struct ListEntry<'a> {
     pub checksum_algorithm: Option<&'a str>,
     /// `FULL_OBJECT` or `COMPOSITE`.
     pub checksum_type: Option<&'a str>,
+    /// `STANDARD`, `GLACIER`, …
+    pub storage_class: &'a str,
     /// Version 1 always has it, version 2 with `fetch-owner=true`.
     pub owner: Option<Owner<'a>>,
 }
@@ -125,6 +127,8 @@ pub struct UploadEntry<'a> {
     pub upload_id: &'a str,
     pub initiator: Owner<'a>,
     pub initiated: Timestamp,
+    /// `STANDARD`, `GLACIER`, …
+    pub storage_class: &'a str,
     pub checksum_algorithm: Option<&'a str>,
     pub checksum_type: Option<&'a str>,
 }
@@ -292,13 +296,15 @@ fn version(xml: &mut Writer<'_>, entry: &VersionEntry<'_>, url: bool) {
 
 fn etag_to_storage_class(xml: &mut Writer<'_>, entry: &ListEntry<'_>) {
     xml.etag(entry.etag);
-    xml.optional("ChecksumAlgorithm", entry.checksum_algorithm);
-    xml.optional("ChecksumType", entry.checksum_type);
+    if let (Some(algorithm), Some(kind)) = (entry.checksum_algorithm, entry.checksum_type) {
+        xml.word("ChecksumAlgorithm", algorithm);
+        xml.word("ChecksumType", kind);
+    }
     xml.number("Size", entry.size);
     if let Some(of) = entry.owner {
         owner(xml, "Owner", of);
     }
-    xml.text("StorageClass", "STANDARD");
+    xml.word("StorageClass", entry.storage_class);
 }
 
 fn upload(xml: &mut Writer<'_>, entry: &UploadEntry<'_>, url: bool) {
@@ -307,7 +313,7 @@ fn upload(xml: &mut Writer<'_>, entry: &UploadEntry<'_>, url: bool) {
     xml.text("UploadId", entry.upload_id);
     owner(xml, "Initiator", entry.initiator);
     owner(xml, "Owner", entry.initiator);
-    xml.text("StorageClass", "STANDARD");
+    xml.word("StorageClass", entry.storage_class);
     xml.time("Initiated", entry.initiated);
     xml.optional("ChecksumAlgorithm", entry.checksum_algorithm);
     xml.optional("ChecksumType", entry.checksum_type);

@@ -14,6 +14,10 @@ use quick_xml::events::Event;
 pub enum XmlError {
     /// Not well-formed, or not the schema's.
     Malformed,
+    /// Nothing, or nothing but white space, where there must be a document.
+    Empty,
+    /// A part number that no part can have.
+    PartNumber(i64),
     /// More bytes than `limits` allows.
     TooLarge,
     /// More keys or parts than S3 allows.
@@ -64,6 +68,7 @@ pub struct CreateBucketConfiguration {
 
 /// Reads the body of `POST /bucket?delete`.
 pub fn delete_objects(body: &[u8]) -> Result<Delete, XmlError> {
+    check_not_empty(body)?;
     let mut document = Document::open(body, limits::XML_SIZE_MAX, "Delete")?;
     let mut delete = Delete::default();
     let mut quiet = None;
@@ -82,6 +87,7 @@ pub fn delete_objects(body: &[u8]) -> Result<Delete, XmlError> {
 
 /// Reads the body of `POST /bucket/key?uploadId=`.
 pub fn complete_multipart_upload(body: &[u8]) -> Result<Vec<CompletedPart>, XmlError> {
+    check_not_empty(body)?;
     let mut document = Document::open(body, limits::XML_COMPLETE_SIZE_MAX, "CompleteMultipartUpload")?;
     let mut parts = Vec::new();
     while let Some(name) = document.child()? {
@@ -125,6 +131,10 @@ pub fn create_bucket_configuration(body: &[u8]) -> Result<CreateBucketConfigurat
     Ok(configuration)
 }
 
+fn check_not_empty(body: &[u8]) -> Result<(), XmlError> {
+    if body.iter().all(u8::is_ascii_whitespace) { Err(XmlError::Empty) } else { Ok(()) }
+}
+
 fn object_identifier(document: &mut Document<'_>) -> Result<ObjectIdentifier, XmlError> {
     let mut key = None;
     let mut object = ObjectIdentifier::default();
@@ -150,8 +160,9 @@ fn completed_part(document: &mut Document<'_>) -> Result<CompletedPart, XmlError
     while let Some(name) = document.child()? {
         match name {
             "PartNumber" => {
-                let value = number(&document.text()?)?;
-                set(&mut part_number, u32::try_from(value).map_err(|_| XmlError::Malformed)?)?;
+                let value: i64 = document.text()?.trim().parse().map_err(|_| XmlError::Malformed)?;
+                let number = u32::try_from(value).ok().filter(|number| (1..=limits::PART_NUMBER_MAX).contains(number));
+                set(&mut part_number, number.ok_or(XmlError::PartNumber(value))?)?;
             }
             "ETag" => set(&mut etag, unquoted(&document.text()?))?,
             name => {

@@ -56,6 +56,14 @@ impl<'o> Writer<'o> {
         self.close(name);
     }
 
+    /// As `text`, for one that has nothing to be escaped: a name of S3's.
+    pub fn word(&mut self, name: &str, word: &str) {
+        debug_assert!(word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')), "{word}");
+        self.open(name);
+        self.raw(word.as_bytes());
+        self.close(name);
+    }
+
     /// Text of the element that is open.
     pub fn characters(&mut self, text: &str) {
         escape_into(self.out, text.as_bytes());

@@ -167,10 +167,10 @@ def expect(response, status: int, *codes: str) -> None:
     [
         (Credentials("nobody", "nothing"), 403, "InvalidAccessKeyId"),
         (FORGED, 403, "SignatureDoesNotMatch"),
-        (Credentials(CREDENTIALS.access_key, CREDENTIALS.secret_key, region="eu-west-9"), 400, "AuthorizationHeaderMalformed"),
+        (Credentials(CREDENTIALS.access_key, "not-the-secret", region="eu-west-9"), 403, "SignatureDoesNotMatch"),
         (Credentials(CREDENTIALS.access_key, CREDENTIALS.secret_key, service="ec2"), 400, "AuthorizationHeaderMalformed"),
     ],
-    ids=["key", "secret", "region", "service"],
+    ids=["key", "secret", "secret-elsewhere", "service"],
 )
 def test_wrong_scope(shared, credentials, status, code):
     client = shared.client()
@@ -238,7 +238,7 @@ def test_an_unsigned_amz_header_is_refused(shared):
     by_query = client.presigned("PUT", f"/{BUCKET}/unsigned", body=b"x")
     by_query.headers["x-amz-meta-sneaked"] = "in"
     for request in (by_header, by_query):
-        expect(client.exchange(request), 403, "AccessDenied", "SignatureDoesNotMatch")
+        expect(client.exchange(request), 403, "AccessDenied")
     assert client.head(BUCKET, "unsigned").status == 404
 
 
@@ -246,7 +246,7 @@ def test_credentials_in_both_places(shared):
     client = shared.client()
     request = client.presigned("GET", f"/{BUCKET}/x")
     sigv4.sign(request, CREDENTIALS, client.host)
-    expect(client.exchange(request), 400, "InvalidArgument", "InvalidRequest")
+    expect(client.exchange(request), 400, "InvalidArgument")
 
 
 def test_missing_pieces(shared):

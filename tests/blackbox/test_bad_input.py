@@ -16,13 +16,17 @@ from harness.wire import complete_document
 MIB = 1024 * 1024
 
 
+@pytest.fixture(scope="module")
+def old(shared):
+    """An object that no test here may change. It is written once: what was replaced stays open for a second."""
+    assert shared.client().put(BUCKET, "old", b"old").status == 200
+
+
 @pytest.fixture(autouse=True)
-def nothing_is_left(shared):
+def nothing_is_left(shared, old):
     """After each test the object `old` is as it was, and no temporary remains."""
-    client = shared.client()
-    assert client.put(BUCKET, "old", b"old").status == 200
     yield
-    read = client.get(BUCKET, "old")
+    read = shared.client().get(BUCKET, "old")
     assert (read.status, read.body) == (200, b"old")
     assert eventually(lambda: shared.leftovers() == []), shared.leftovers()
 
@@ -88,7 +92,7 @@ def test_decoded_length_that_is_not_true(shared, mode, declared):
     request.body = b"".join(chunk.encode() for chunk in chunks) + trailer + b"\r\n"
     request.headers["Content-Length"] = str(len(request.body))
     response = client.exchange(request)
-    expect(response, 400, "IncompleteBody", "InvalidRequest", "InvalidArgument")
+    expect(response, 400, "IncompleteBody")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_malformed_chunk_lines(shared, line):
     sigv4.sign(request, CREDENTIALS, client.host, sigv4.STREAMING_UNSIGNED_TRAILER)
     request.body = line + b"12345\r\n0\r\n\r\n"
     request.headers["Content-Length"] = str(len(request.body))
-    assert client.exchange(request).status in (400, 403)
+    expect(client.exchange(request), 400, "IncompleteBody")
 
 
 @pytest.mark.parametrize("announced", [None, "x-amz-checksum-crc32"])
@@ -124,7 +128,7 @@ def test_a_checksum_in_a_trailer_that_was_not_announced(shared, mode, announced)
         chunks = sigv4.plain_chunks(b"12345", 65536)
     request.body = b"".join(chunk.encode() for chunk in chunks) + lines.replace("\n", "\r\n").encode() + b"\r\n\r\n"
     request.headers["Content-Length"] = str(len(request.body))
-    expect(client.exchange(request), 400, "MalformedTrailerError", "InvalidRequest", "BadDigest")
+    expect(client.exchange(request), 400, "MalformedTrailerError")
 
 
 def test_neither_length_nor_chunks(shared):
@@ -249,7 +253,7 @@ def delete_many(client, document: bytes):
     ids=lambda document: document[:24].decode("latin-1") + f"-{len(document)}",
 )
 def test_malformed_documents(shared, document):
-    expect(delete_many(shared.client(), document), 400, "MalformedXML", "MissingRequestBodyError")
+    expect(delete_many(shared.client(), document), 400, "MalformedXML" if document else "MissingRequestBodyError")
 
 
 def test_a_thousand_keys_are_still_allowed(shared):

@@ -145,6 +145,34 @@ def test_a_directory_that_the_user_may_not_write(scratch):
         assert client.put(BUCKET, "mine", b"y").status == 200
 
 
+def test_an_overwrite_by_an_ordinary_user_gives_no_rights_to_another_group(scratch):
+    """A user who may not give files away makes them his own. If that gave the group's rights to another group, he is refused."""
+    need(None if os.geteuid() == 0 else "becoming another user needs root")
+    folder = Path(tempfile.mkdtemp(prefix="unprivileged-", dir=scratch))
+    folder.chmod(0o755)
+    data = folder / "data"
+    data.mkdir()
+    os.chown(data, 65534, 65534)
+    server = Server(data, user=65534)
+    server.program = Path(shutil.copy2(server.program, folder / "program"))
+    with server:
+        client = server.client()
+        client.create_bucket(BUCKET)
+        for name, mode in (("team", 0o660), ("everybody", 0o644), ("private", 0o600)):
+            (data / BUCKET / name).write_bytes(b"old")
+            os.chown(data / BUCKET / name, 1234, 2345)
+            os.chmod(data / BUCKET / name, mode)
+        refused = client.put(BUCKET, "team", b"new")
+        assert (refused.status, refused.code) == (403, "AccessDenied") and "group" in refused.body.decode()
+        found = os.stat(data / BUCKET / "team")
+        assert (data / BUCKET / "team").read_bytes() == b"old" and (found.st_uid, found.st_gid) == (1234, 2345)
+        for name, mode in (("everybody", 0o644), ("private", 0o600)):
+            assert client.put(BUCKET, name, b"new").status == 200
+            found = os.stat(data / BUCKET / name)
+            assert (found.st_uid, found.st_mode & 0o777) == (65534, mode)
+        assert server.leftovers() == []
+
+
 @pytest.mark.slow
 def test_kill_9_under_load(data):
     """What was acknowledged is there, whole; what was not is the old or the new version, whole; nothing is torn or left."""

@@ -267,9 +267,13 @@ def test_a_listing_has_a_marker_while_it_changes_between_empty_and_not(server, c
 
     def put_again():
         writer = server.client()
-        for body in (b"body", b"", b"body", b""):
-            for name in names:
-                assert writer.put(BUCKET, name, body).status == 200
+        # Listings take long behind a FUSE program.
+        for turn in range(20):
+            if turn >= 2 and pages > 10:
+                break
+            for body in (b"body", b""):
+                for name in names:
+                    assert writer.put(BUCKET, name, body).status == 200
         done.set()
 
     thread = threading.Thread(target=put_again)

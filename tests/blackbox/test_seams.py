@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from conftest import BUCKET, need
-from harness import loopfs
-from harness.server import ROOT, Server, eventually
+from harness import cargo, loopfs
+from harness.server import Server, eventually
 from harness.wire import ConnectionGone
 
-PROGRAM = Path(os.environ.get("SLUICE_SEAMS_BIN", ROOT / "target/seams/sluice"))
+PROGRAM = Path(os.environ.get("SLUICE_SEAMS_BIN") or cargo.target_directory() / "seams/sluice")
 
 
 def with_seams(data: Path, **options) -> Server:

@@ -133,10 +133,10 @@ def test_a_download_that_stalled_goes_on_where_it_was(data, certificates, scheme
     with Server(data, certificates=certificates, args=["--read-mode", "direct", "--buffer-memory", "4MiB", *ONE_CORE]) as server:
         client = server.client(certificates.context() if scheme == "https" else None)
         client.create_bucket(BUCKET)
-        source = os.urandom(24 * MIB + 4321)
+        source = os.urandom(12 * MIB + 4321)
         assert client.put(BUCKET, "source", source).status == 200
         assert client.put(BUCKET, "cut", source).status == 200
-        for first, last in ((0, len(source) - 1), (1, len(source) - 1), (1_234_567, len(source) - 2), (4095, 20 * MIB)):
+        for first, last in ((0, len(source) - 1), (1, len(source) - 1), (1_234_567, len(source) - 2), (4095, 10 * MIB)):
             request = client.signed("GET", f"/{BUCKET}/source", headers={"Range": f"bytes={first}-{last}"})
             with client.connect(receive_buffer=4096) as connection:
                 connection.send(request.encode())
@@ -147,7 +147,7 @@ def test_a_download_that_stalled_goes_on_where_it_was(data, certificates, scheme
         with client.connect(receive_buffer=4096) as connection:
             connection.send(client.signed("GET", f"/{BUCKET}/cut").encode())
             time.sleep(1.2)
-            os.truncate(data / BUCKET / "cut", 20 * MIB)
+            os.truncate(data / BUCKET / "cut", 10 * MIB)
             with pytest.raises((ConnectionGone, ssl.SSLError)):
                 connection.response()
         assert client.get(BUCKET, "source").body == source

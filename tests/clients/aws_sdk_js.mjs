@@ -10,6 +10,7 @@ import { Readable } from "node:stream";
 const require = createRequire(`${process.env.SLUICE_NODE}/index.js`);
 const S3 = require("@aws-sdk/client-s3");
 const { Upload } = require("@aws-sdk/lib-storage");
+const { getSignedUrl } = require("@aws-sdk/s3-request-presigner");
 
 const [endpoint, Bucket] = process.argv.slice(2);
 const client = new S3.S3Client({ endpoint, region: "us-east-1", forcePathStyle: true, maxAttempts: 1 });
@@ -69,6 +70,18 @@ assert.ok((await read("streamed")).equals(streamed));
 assert.ok((await read("streamed", { Range: "bytes=100-199" })).equals(streamed.subarray(100, 200)));
 assert.equal((await client.send(new S3.HeadObjectCommand({ Bucket, Key: "small.txt" }))).Metadata.from, "js");
 await assert.rejects(read("absent"), { name: "NoSuchKey" });
+
+// A link has the metadata in its query, in UTF-8; what is asked of an object goes out as one header.
+const link = await getSignedUrl(client, new S3.PutObjectCommand({ Bucket, Key: "linked", Metadata: { name: "日本語 ü" } }));
+assert.match(link, /x-amz-meta-name=/);
+assert.equal((await fetch(link, { method: "PUT", body: "" })).status, 200);
+const described = await client.send(new S3.HeadObjectCommand({ Bucket, Key: "linked" }));
+const words = described.Metadata.name.match(/^=\?UTF-8\?B\?(.*)\?=$/);
+assert.equal(Buffer.from(words[1], "base64").toString(), "日本語 ü");
+assert.equal((await read("linked", { Range: "bytes=-8" })).length, 0);
+const ObjectAttributes = ["ETag", "ObjectSize", "StorageClass", "Checksum"];
+const told = await client.send(new S3.GetObjectAttributesCommand({ Bucket, Key: "small.txt", ObjectAttributes }));
+assert.deepEqual([told.ObjectSize, told.StorageClass, typeof told.Checksum.ChecksumCRC32], [11, "STANDARD", "string"]);
 
 const Objects = Object.keys(await list()).map((Key) => ({ Key }));
 await client.send(new S3.DeleteObjectsCommand({ Bucket, Delete: { Objects } }));

@@ -6,6 +6,7 @@ in the cache. A client that is not installed is a failure in CI and is named as 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -60,6 +61,7 @@ def run(command: list[str], server: Server, client: str, scheme: str) -> None:
     env |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
     env |= {"SLUICE_NODE": str(cache_folder() / "node"), "NODE_EXTRA_CA_CERTS": str(server.certificates.authority)}
     env |= {"HOME": str(server.data.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"AWS_CA_BUNDLE": str(server.certificates.authority)} if client == "aws-sdk-go" else {}
     if client in SYSTEM_TRUST and scheme == "https":
         need(None if os.geteuid() == 0 else f"{client} over TLS needs a mount namespace, which needs root")
         mount = f'mount --bind "$0" {SYSTEM_TRUST_FILE} && exec "$@"'
@@ -93,3 +95,24 @@ def test_aws_sdk_js(server, bucket, scheme):
     packages = cache_folder() / "node/node_modules/@aws-sdk/client-s3"
     need(None if packages.exists() else "the AWS SDK for JavaScript is not installed; scripts/test does that")
     run(["node", str(HERE / "aws_sdk_js.mjs"), endpoint(server, scheme), bucket], server, "aws-sdk-js", scheme)
+
+
+@pytest.fixture(scope="module")
+def aws_sdk_go() -> Path:
+    """The program of `aws_sdk_go/`, which takes a minute to build: kept in the cache by what it is made of."""
+    source = HERE / "aws_sdk_go"
+    digest = hashlib.sha256(b"".join((source / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))).hexdigest()
+    program = cache_folder() / f"bin/aws-sdk-go-{digest[:16]}"
+    if not program.exists():
+        need(None if shutil.which("go") else "the client of the AWS SDK for Go needs Go to build")
+        program.parent.mkdir(parents=True, exist_ok=True)
+        part = program.with_suffix(".part")
+        environment = os.environ | {"GOFLAGS": "-mod=readonly -buildvcs=false"}
+        subprocess.run(["go", "build", "-o", str(part), "."], cwd=source, env=environment, check=True)
+        part.rename(program)
+    return program
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_aws_sdk_go(server, bucket, aws_sdk_go, scheme):
+    run([str(aws_sdk_go), endpoint(server, scheme), bucket], server, "aws-sdk-go", scheme)

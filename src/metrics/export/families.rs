@@ -3,8 +3,8 @@
 use super::Sources;
 use super::text::{Label, Page};
 use crate::limits::BLOCK_SIZE;
-use crate::metrics::record::{self, CoreCells, Counter, ErrorClass, Opened, Pause, ReadFrom, RingOperation};
-use crate::s3::Counted;
+use crate::metrics::record::{self, AtLimit, CoreCells, Counter, ErrorClass, Opened, ReadFrom, RingOperation, Work};
+use crate::s3::ask::operation::Counted;
 use crate::sys::usage;
 
 /// All of them, as they are now.
@@ -17,6 +17,7 @@ pub(super) fn render(sources: &Sources) -> String {
     ring_and_helpers(&mut page, sources);
     blocks_and_lanes(&mut page, sources);
     reads(&mut page, sources);
+    request_memory(&mut page, sources);
     durability(&mut page, sources);
     process(&mut page);
     page.finish()
@@ -62,8 +63,10 @@ fn connections(page: &mut Page, sources: &Sources) {
     per_core(page, sources, "sluice_connections_accepted_total", "Connections accepted.", |cells| &cells.connections_accepted);
     let about = "Connections that ended without a TLS handshake.";
     per_core(page, sources, "sluice_connections_refused_total", about, |cells| &cells.connections_refused);
-    let about = "Pauses of 50 ms without accepting: the core had all the connections it may have, or the process no descriptors.";
-    labelled(page, sources, ("sluice_accept_pauses_total", about), ("reason", Pause::NAMES), |cells| &cells.accept_pauses);
+    let about = "What was done at --connections-per-core-max: an idle connection closed for a newcomer, a request put off, health answered.";
+    labelled(page, sources, ("sluice_at_limit_total", about), ("outcome", AtLimit::NAMES), |cells| &cells.at_limit);
+    let about = "Pauses of 50 ms without accepting: the process had no descriptors.";
+    per_core(page, sources, "sluice_accept_pauses_total", about, |cells| &cells.accept_pauses);
 }
 
 /// What the kernel knows of the cores' threads: it costs them nothing.
@@ -103,17 +106,17 @@ fn ring_and_helpers(page: &mut Page, sources: &Sources) {
             page.sample("sluice_ring_operations_in_flight", &[("core", cpu), ("operation", kind)], in_flight);
         }
     }
-    let queues = |cells: &'static CoreCells| [("helpers", &cells.helpers), ("slow_helpers", &cells.slow_helpers)];
+    let queues = |cells: &'static CoreCells| Work::NAMES.iter().zip(&cells.helpers);
     page.gauge("sluice_helper_queue", "Work that waits for a helper thread of the core.");
     for (cpu, cells) in &sources.cores {
-        for (pool, queue) in queues(cells) {
-            page.sample("sluice_helper_queue", &[("core", cpu), ("pool", &pool)], queue.waiting.get());
+        for (work, queue) in queues(cells) {
+            page.sample("sluice_helper_queue", &[("core", cpu), ("work", work)], queue.waiting.get());
         }
     }
     page.counter("sluice_helper_work_total", "Work given to the helper threads of the core: what blocks, such as commits.");
     for (cpu, cells) in &sources.cores {
-        for (pool, queue) in queues(cells) {
-            page.sample("sluice_helper_work_total", &[("core", cpu), ("pool", &pool)], queue.queued.get());
+        for (work, queue) in queues(cells) {
+            page.sample("sluice_helper_work_total", &[("core", cpu), ("work", work)], queue.queued.get());
         }
     }
 }
@@ -143,6 +146,8 @@ fn reads(page: &mut Page, sources: &Sources) {
     labelled(page, sources, ("sluice_opens_total", about), ("how", Opened::NAMES), |cells| &cells.opens);
     let about = "Bytes of objects read to be sent: from the page cache, from the disk past it, or buffered by a helper.";
     labelled(page, sources, ("sluice_read_bytes_total", about), ("from", ReadFrom::NAMES), |cells| &cells.bytes_read);
+    let about = "Objects whose bytes were not those that were stored: the disk, the memory or somebody's hand.";
+    per_core(page, sources, "sluice_corrupt_objects_total", about, |cells| &cells.corrupt);
     let snapshots = sources.settings.volume.snapshot_use();
     page.counter(
         "sluice_listing_snapshots_total",
@@ -152,6 +157,25 @@ fn reads(page: &mut Page, sources: &Sources) {
     page.sample("sluice_listing_snapshots_total", &[("from", &"directory")], snapshots.builds);
     page.gauge("sluice_listing_snapshot_bytes", "Memory of the cached directories.");
     page.sample("sluice_listing_snapshot_bytes", &[], snapshots.size);
+}
+
+fn request_memory(page: &mut Page, sources: &Sources) {
+    let memory = &sources.settings.memory;
+    let (waits, refusals) = memory.waits_and_refusals();
+    page.gauge(
+        "sluice_request_memory_bytes",
+        "What requests and cached directories may hold: --request-memory without what is fixed.",
+    );
+    page.sample("sluice_request_memory_bytes", &[], memory.size());
+    page.gauge("sluice_request_memory_in_use_bytes", "What of it is held, or kept by a core for its next requests.");
+    page.sample("sluice_request_memory_in_use_bytes", &[], memory.size() - memory.free());
+    page.counter(
+        "sluice_request_memory_waits_total",
+        "Requests that had to wait for memory: --request-memory is small for this load.",
+    );
+    page.sample("sluice_request_memory_waits_total", &[], waits);
+    page.counter("sluice_request_memory_refusals_total", "Requests that were refused (SlowDown) because none came free.");
+    page.sample("sluice_request_memory_refusals_total", &[], refusals);
 }
 
 fn durability(page: &mut Page, sources: &Sources) {

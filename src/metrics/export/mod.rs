@@ -30,14 +30,14 @@ use crate::limits::{
     ACCEPT_PAUSE, METRICS_CONNECTION_DURATION, METRICS_CONNECTIONS_MAX, METRICS_DRAIN_TIMEOUT, METRICS_HEAD_SIZE_MAX,
     METRICS_IDLE_TIMEOUT,
 };
-use crate::s3;
+use crate::s3::service::Settings;
 
 /// What is looked at.
 pub struct Sources {
     /// Each data core's CPU and its cells.
     pub cores: Vec<(usize, &'static CoreCells)>,
     /// The volume is in there.
-    pub settings: Arc<s3::Settings>,
+    pub settings: Arc<Settings>,
     /// As configured.
     pub durability: Durability,
 }

@@ -81,12 +81,37 @@ labels! {
 }
 
 labels! {
-    /// Why accepting paused.
-    Pause {
-        /// The core has as many connections as it may.
-        Connections = "connections",
-        /// The process has no descriptor or memory left for another.
-        Descriptors = "descriptors",
+    /// Kinds of work that block, each with helper threads of its own (`io::helper`).
+    Work {
+        /// Opens, and reads what is in no cache.
+        Read = "read",
+        /// Makes, publishes or removes one thing whose bytes are there: commits, parts, buckets, uploads.
+        Commit = "commit",
+        /// Puts an object together of bytes that lie in files, of which little has to be moved: completions, small copies.
+        Assemble = "assemble",
+        /// Moves the bytes of an object or a part from file to file.
+        Copy = "copy",
+        /// Reads directories.
+        List = "list",
+        /// Removes much: up to 1,000 objects, an upload with its parts, a bucket, the space of a large file.
+        Remove = "remove",
+    }
+}
+
+impl Work {
+    /// Every kind, in the order of `NAMES`.
+    pub const ALL: [Self; 6] = [Self::Read, Self::Commit, Self::Assemble, Self::Copy, Self::List, Self::Remove];
+}
+
+labels! {
+    /// What was done because a core had as many connections as it may.
+    AtLimit {
+        /// An idle connection was closed for a newcomer.
+        Displaced = "displaced",
+        /// Everybody was at a request: a newcomer's was put off.
+        TurnedAway = "turned_away",
+        /// A request for health was answered beyond the limit.
+        Health = "health",
     }
 }
 
@@ -135,17 +160,19 @@ pub struct CoreCells {
     pub connections_open: Level,
     pub connections_accepted: Counter,
     pub connections_refused: Counter,
-    /// By `Pause`.
-    pub accept_pauses: [Counter; Pause::NAMES.len()],
+    /// By `AtLimit`.
+    pub at_limit: [Counter; AtLimit::NAMES.len()],
+    pub accept_pauses: Counter,
+    /// Objects whose bytes were not those that were stored.
+    pub corrupt: Counter,
     pub blocks: Level,
     pub blocks_in_use: Level,
     pub block_waits: Counter,
     pub md5_streams: Sizes<MD5_STREAMS_SIZES>,
     pub barrier_wait: Latency,
     pub operations: [OperationCells; METRIC_OPERATIONS_MAX],
-    /// Written by helper threads too, so on a line of its own.
-    pub helpers: QueueCells,
-    pub slow_helpers: QueueCells,
+    /// By `Work`. Written by helper threads too, so each on lines of its own.
+    pub helpers: [QueueCells; Work::ALL.len()],
 }
 
 /// A queue of work for helpers. Written under the queue's lock, by whoever holds it.

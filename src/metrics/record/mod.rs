@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use cells::{CoreCells, ErrorClass, Opened, Operation, OperationCells, Pause, QueueCells, ReadFrom, RingOperation};
+pub use cells::{AtLimit, CoreCells, ErrorClass, Opened, Operation, OperationCells, QueueCells, ReadFrom, RingOperation, Work};
 pub use counter::{Counter, Level};
 pub use histogram::{BarrierCells, Latency, Sizes};
 
@@ -76,10 +76,24 @@ pub fn refused() {
     }
 }
 
-/// Nobody is accepted for a moment.
-pub fn accepting_paused(reason: Pause) {
+/// Nobody is accepted for a moment: the process has no descriptor or memory left for another.
+pub fn accepting_paused() {
     if let Some(cells) = CELLS.get() {
-        cells.accept_pauses[reason as usize].add(1);
+        cells.accept_pauses.add(1);
+    }
+}
+
+/// An object's bytes were not those that were stored.
+pub fn corrupt() {
+    if let Some(cells) = CELLS.get() {
+        cells.corrupt.add(1);
+    }
+}
+
+/// Something was done because the core has as many connections as it may.
+pub fn at_limit(what: AtLimit) {
+    if let Some(cells) = CELLS.get() {
+        cells.at_limit[what as usize].add(1);
     }
 }
 

@@ -19,13 +19,19 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use super::*;
 use crate::io::sim::{Death, Wire};
 use crate::io::{Helpers, Listener, run_core, sleep, spawn};
+use crate::mem::{RequestMemory, Room};
 use crate::net::certificates::testing::{Pair, settings};
 use crate::net::exchange::{Arrival, Exchange, Stall};
-use crate::net::serve::{After, Listening, Timeouts, connection, serve};
+use crate::net::serve::{After, Listening, connection, serve};
 use crate::net::transport::Transport;
 use crate::net::watch::Watchers;
+use crate::net::{Timeouts, TlsSettings};
 
 const LONG: Duration = Duration::from_secs(600);
+
+fn room() -> Room {
+    Room::new(RequestMemory::new(1 << 20), 1)
+}
 
 fn timeouts(head: Duration) -> Timeouts {
     Timeouts { head, idle: LONG, body_stall: LONG, total: LONG, rate_min: 0 }
@@ -77,9 +83,9 @@ fn with_server(tls: &Arc<TlsSettings>, head: Duration, buffer_size: Option<usize
     let (address, handle, tls) = (socket.local_addr().unwrap(), socket.try_clone().unwrap(), tls.clone());
     let core = std::thread::spawn(move || {
         run_core(Helpers::start(1, || ()).unwrap(), || async move {
-            let watchers = Watchers::default();
+            let watchers = Watchers::new(100);
             spawn(watchers.clone().sweep());
-            let listening = Listening { listener: Listener::new(socket).unwrap(), tls: Some(tls), connections_max: 100 };
+            let listening = Listening { listener: Listener::new(socket).unwrap(), tls: Some(tls), room: room() };
             serve(listening, watchers.clone(), Arc::new(ArcSwap::from_pointee(timeouts(head))), Rc::new(echo)).await;
             watchers.drain();
             while watchers.count() > 0 {
@@ -428,7 +434,7 @@ fn by_hand<F: Future<Output = ()>>(client: impl FnOnce(Client) + Send + 'static,
     let (socket, _) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
     run_core(Helpers::start(1, || ()).unwrap(), || async {
-        let mut server_end = Tls::new(Socket::from_tcp(socket.into()).unwrap(), &tls).unwrap();
+        let mut server_end = Tls::new(Socket::from_tcp(socket.into()).unwrap(), tls.server()).unwrap();
         while let Err(error) = server_end.try_handshake() {
             assert_eq!(error.kind(), ErrorKind::WouldBlock);
             server_end.readable().await.unwrap();
@@ -526,10 +532,10 @@ fn a_client_may_die_at_every_step_of_the_handshake() {
         for dies_at in 0.. {
             let wire = Wire::new(hello.clone(), dies_at, death, 200);
             let end = Socket::Sim(wire.end());
-            let transport = Transport::Tls(Box::new(Tls::new(end, &tls).unwrap()));
+            let transport = Transport::Tls(Box::new(Tls::new(end, tls.server()).unwrap()));
             run_core(Helpers::start(1, || ()).unwrap(), || async {
-                let watchers = Watchers::default();
-                connection(transport, None, watchers.enter(), Arc::new(timeouts(LONG)), Rc::new(echo)).await;
+                let watchers = Watchers::new(100);
+                connection(transport, None, watchers.admit().await, &room(), Arc::new(timeouts(LONG)), Rc::new(echo)).await;
                 assert_eq!(watchers.count(), 0);
             })
             .unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::patience::Patience;
 use crate::server::fatal::{DirectoryProblem, Fatal};
 use crate::sys::mount::Mount;
 
@@ -17,24 +18,36 @@ pub struct Directory {
     pub handle: OwnedFd,
     /// It was not there, and has been made.
     pub is_new: bool,
-    pub lock: OwnedFd,
+    /// Held beside that of the directory itself; `None` where there is no room for its file.
+    pub lock: Option<OwnedFd>,
     pub filesystem: String,
     pub trusted_xattr: bool,
 }
 
 /// Opens the directory (makes it, if only its last component is missing), makes `.sluice` in it, takes the lock and tries what the filesystem must be able to do.
-pub fn open(path: &Path) -> Result<Directory, Fatal> {
-    inspect(path).map_err(|problem| Fatal::Directory { path: path.to_path_buf(), problem })
+pub fn open(path: &Path, patience: &Patience) -> Result<Directory, Fatal> {
+    inspect(path, patience).map_err(|problem| Fatal::Directory { path: path.to_path_buf(), problem })
 }
 
-fn inspect(path: &Path) -> Result<Directory, DirectoryProblem> {
+fn inspect(path: &Path, patience: &Patience) -> Result<Directory, DirectoryProblem> {
     let (handle, is_new) = match open_served(path) {
         Err(DirectoryProblem::Missing) => (make_served(path)?, true),
         opened => (opened?, false),
     };
     let filesystem = filesystem_type(&handle);
-    let state = open_state(&handle)?;
-    let lock = lock(&state)?;
+    let is_taken = |problem: &DirectoryProblem| matches!(problem, DirectoryProblem::InUse { .. });
+    let is_held = patience.wait_for("the directory", || lock_itself(&handle), is_taken)?;
+    let state = match open_state(&handle) {
+        // Reads and deletes are served all the same.
+        Err(problem) if is_held && problem.is_no_room() => {
+            return Ok(Directory { handle, is_new, lock: None, filesystem, trusted_xattr: false });
+        }
+        state => state?,
+    };
+    let lock = match patience.wait_for("the directory", || lock(&state), is_taken) {
+        Err(problem) if is_held && problem.is_no_room() => None,
+        lock => Some(lock?),
+    };
     let trusted_xattr = probe_attributes(&state, &filesystem)?;
     Ok(Directory { handle, is_new, lock, filesystem, trusted_xattr })
 }
@@ -76,12 +89,19 @@ fn open_state(directory: &OwnedFd) -> Result<OwnedFd, DirectoryProblem> {
     let state = open_directory(directory, ".sluice")?;
     let stat = fs::fstat(&state).map_err(DirectoryProblem::Other)?;
     if stat.st_mode & 0o077 != 0 {
-        fs::fchmod(&state, PRIVATE_DIRECTORY).map_err(|_| DirectoryProblem::StateForeign)?;
+        match fs::fchmod(&state, PRIVATE_DIRECTORY) {
+            Ok(()) | Err(Errno::ROFS | Errno::NOSPC | Errno::DQUOT) => {}
+            Err(_) => return Err(DirectoryProblem::StateForeign),
+        }
     }
     Ok(state)
 }
 
 fn make_directory(parent: &OwnedFd, name: &str) -> Result<(), DirectoryProblem> {
+    // A full filesystem says so before it says that the name is there.
+    if fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return Ok(());
+    }
     match fs::mkdirat(parent, name, PRIVATE_DIRECTORY) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::ROFS) => Err(DirectoryProblem::ReadOnly),
@@ -99,13 +119,32 @@ fn open_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd, DirectoryProb
     })
 }
 
-/// One server a directory: two would each trust their own caches and key locks. The kernel drops the lock with the process,
-/// however it ends. The file keeps the owner's process id, for the message only.
+/// One server a directory: two would each trust their own caches and key locks. The lock is the directory's own, which nobody can
+/// remove or replace beneath a server that holds it, and which goes where the directory is moved to. The kernel drops it with the
+/// process, however it ends. Whether there is one: NFS, which makes a byte range of it, wants a file that can be written.
+fn lock_itself(directory: &OwnedFd) -> Result<bool, DirectoryProblem> {
+    match fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => {
+            let file = fs::openat(directory, ".sluice/locks/server", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            Err(DirectoryProblem::InUse { pid: file.ok().and_then(|file| read_pid(&file)) })
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// The second lock, for filesystems that lock no directory, and for servers of before that knew only this one. The file keeps the
+/// owner's process id, for the message only.
 fn lock(state: &OwnedFd) -> Result<OwnedFd, DirectoryProblem> {
     make_directory(state, "locks")?;
     let locks = open_directory(state, "locks")?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = fs::openat(&locks, "server", flags, PRIVATE_FILE).map_err(state_problem)?;
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match fs::openat(&locks, "server", flags | OFlags::CREATE, PRIVATE_FILE) {
+        // A snapshot, or a filesystem that was mounted so: to be locked like any.
+        Err(Errno::ROFS) => fs::openat(&locks, "server", flags - OFlags::RDWR, Mode::empty()),
+        file => file,
+    };
+    let file = file.map_err(state_problem)?;
     match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => return Err(DirectoryProblem::InUse { pid: read_pid(&file) }),
@@ -124,7 +163,7 @@ fn read_pid(file: &OwnedFd) -> Option<u32> {
 }
 
 /// Tries a record of the size that stays inside an inode, and whether `trusted.*` is ours to write. The probe file is removed
-/// by name at once; one that a crash left behind is removed by the next start, which holds the lock.
+/// at once; one that a crash left behind is removed by the next start, which holds the lock.
 fn probe_attributes(state: &OwnedFd, filesystem: &str) -> Result<bool, DirectoryProblem> {
     const NAME: &str = "probe";
     let _ = fs::unlinkat(state, NAME, AtFlags::empty());
@@ -132,18 +171,18 @@ fn probe_attributes(state: &OwnedFd, filesystem: &str) -> Result<bool, Directory
     let file = match fs::openat(state, NAME, flags, PRIVATE_FILE) {
         Ok(file) => file,
         // Full: nothing can be tried, and reads and deletes are to go on.
-        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(false),
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::ROFS) => return Ok(false),
         Err(errno) => return Err(state_problem(errno)),
     };
+    // While it has its name: some FUSE filesystems (mergerfs) know a file by nothing else.
+    let kept = fs::fsetxattr(&file, "user.sluice", &[0; 64], XattrFlags::empty());
+    let trusted = fs::fsetxattr(&file, "trusted.sluice", &[0; 8], XattrFlags::empty()).is_ok();
     let _ = fs::unlinkat(state, NAME, AtFlags::empty());
-    match fs::fsetxattr(&file, "user.sluice", &[0; 64], XattrFlags::empty()) {
-        Ok(()) | Err(Errno::NOSPC | Errno::DQUOT) => {}
-        Err(Errno::OPNOTSUPP | Errno::PERM) => {
-            return Err(DirectoryProblem::NoUserXattr { filesystem: filesystem.to_owned() });
-        }
-        Err(other) => return Err(DirectoryProblem::Other(other)),
+    match kept {
+        Ok(()) | Err(Errno::NOSPC | Errno::DQUOT) => Ok(trusted),
+        Err(Errno::OPNOTSUPP | Errno::PERM) => Err(DirectoryProblem::NoUserXattr { filesystem: filesystem.to_owned() }),
+        Err(other) => Err(DirectoryProblem::Other(other)),
     }
-    Ok(fs::fsetxattr(&file, "trusted.sluice", &[0; 8], XattrFlags::empty()).is_ok())
 }
 
 fn state_problem(errno: Errno) -> DirectoryProblem {
@@ -173,16 +212,16 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         std::fs::create_dir(directory.path().join(".sluice")).expect("create");
         std::fs::set_permissions(directory.path().join(".sluice"), PermissionsExt::from_mode(0o755)).expect("chmod");
-        let opened = inspect(directory.path()).expect("first server");
+        let opened = inspect(directory.path(), &Patience::over()).expect("first server");
         assert!(!opened.filesystem.is_empty());
         let mode = std::fs::metadata(directory.path().join(".sluice")).expect("stat").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         let names: Vec<_> = std::fs::read_dir(directory.path().join(".sluice")).expect("read").flatten().collect();
         assert_eq!(names.iter().map(|name| name.file_name()).collect::<Vec<_>>(), ["locks"], "the probe is gone");
-        let second = inspect(directory.path()).err();
+        let second = inspect(directory.path(), &Patience::over()).err();
         assert_eq!(second, Some(DirectoryProblem::InUse { pid: Some(std::process::id()) }));
         drop(opened);
-        assert!(inspect(directory.path()).is_ok(), "the lock goes with its holder");
+        assert!(inspect(directory.path(), &Patience::over()).is_ok(), "the lock goes with its holder");
     }
 
     #[test]
@@ -190,9 +229,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         for name in ["plain", "with a slash/"] {
             let path = directory.path().join(name);
-            assert!(inspect(&path).expect("made").is_new);
+            assert!(inspect(&path, &Patience::over()).expect("made").is_new);
             assert!(path.join(".sluice").is_dir());
-            assert!(!inspect(&path).expect("there").is_new);
+            assert!(!inspect(&path, &Patience::over()).expect("there").is_new);
         }
     }
 
@@ -200,15 +239,15 @@ mod tests {
     fn refuses_what_is_no_directory_of_ours() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path();
-        assert_eq!(inspect(&path.join("absent/below")).err(), Some(DirectoryProblem::Missing));
+        assert_eq!(inspect(&path.join("absent/below"), &Patience::over()).err(), Some(DirectoryProblem::Missing));
         assert!(!path.join("absent").exists());
         symlink(path.join("nowhere"), path.join("dangling")).expect("symlink");
-        assert_eq!(inspect(&path.join("dangling")).err(), Some(DirectoryProblem::Missing));
+        assert_eq!(inspect(&path.join("dangling"), &Patience::over()).err(), Some(DirectoryProblem::Missing));
         std::fs::write(path.join("file"), "").expect("write");
-        assert_eq!(inspect(&path.join("file")).err(), Some(DirectoryProblem::NotDirectory));
+        assert_eq!(inspect(&path.join("file"), &Patience::over()).err(), Some(DirectoryProblem::NotDirectory));
         std::fs::create_dir(path.join("elsewhere")).expect("create");
         symlink(path.join("elsewhere"), path.join(".sluice")).expect("symlink");
-        assert_eq!(inspect(path).err(), Some(DirectoryProblem::StateNotDirectory));
+        assert_eq!(inspect(path, &Patience::over()).err(), Some(DirectoryProblem::StateNotDirectory));
         assert_eq!(std::fs::read_dir(path.join("elsewhere")).expect("read").count(), 0, "nothing was written through it");
     }
 }

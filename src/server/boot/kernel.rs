@@ -10,7 +10,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Privileges;
 use crate::config::{Config, Cores};
-use crate::limits::{self, descriptors_for};
+use crate::limits::{self, descriptors_for, descriptors_reserved};
 use crate::server::fatal::{Fatal, IoUringProblem};
 use crate::sys::{self, mount::Mount};
 use crate::tune::{self, Arrival, Clients, Machine, Placement, Tree, Wish};
@@ -71,8 +71,43 @@ fn connections_that_fit(allowed: u64, cores: usize, wanted: usize) -> Result<usi
     if allowed < least {
         return Err(Fatal::Descriptors { limit: allowed, least });
     }
-    let for_connections = usize::try_from(allowed).unwrap_or(usize::MAX) - limits::DESCRIPTORS_RESERVED;
+    let for_connections = usize::try_from(allowed).unwrap_or(usize::MAX) - descriptors_reserved(cores);
     Ok(wanted.min(for_connections / 5 * 4 / cores))
+}
+
+/// Makes the size that no file may exceed one at which an O_DIRECT write can end: the kernel cuts a write at the limit, and refuses one
+/// that is cut inside a sector as if it had never been aligned (EINVAL).
+pub fn align_file_size_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Fsize);
+    let aligned = current.map(|size| size - size % limits::BLOCK_ALIGN as u64).filter(|size| *size > 0);
+    if aligned.is_some() && aligned != current {
+        // Refused, such a write is told as the filesystem's error.
+        let _ = setrlimit(Resource::Fsize, Rlimit { current: aligned, maximum });
+    }
+}
+
+/// Limits of this process under which it serves, but not everything or not for ever (setrlimit(2)).
+pub fn limits_that_bite() -> Vec<String> {
+    let warn = |resource, sentence: fn(u64) -> String| getrlimit(resource).current.map(sentence);
+    let found = [
+        warn(Resource::Fsize, |size| {
+            format!(
+                "no file may be larger than {size} bytes (ulimit -f, LimitFSIZE=): larger objects are refused with EntityTooLarge"
+            )
+        }),
+        warn(Resource::As, |size| {
+            format!(
+                "{size} bytes of address space are allowed (ulimit -v, LimitAS=): an allocation that does not fit ends the server"
+            )
+        }),
+        warn(Resource::Data, |size| {
+            format!("{size} bytes of memory are allowed (ulimit -d, LimitDATA=): an allocation that does not fit ends the server")
+        }),
+        warn(Resource::Cpu, |seconds| {
+            format!("{seconds} s of CPU time are allowed (ulimit -t, LimitCPU=): the server stops when they are used")
+        }),
+    ];
+    found.into_iter().flatten().collect()
 }
 
 /// The CPUs that this process may use: its affinity mask, not the machine's count. Containers and taskset speak through it.

@@ -3,6 +3,7 @@
 
 mod directory;
 mod kernel;
+mod patience;
 mod ports;
 
 use std::net::TcpListener;
@@ -10,12 +11,15 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::account;
 use super::fatal::Fatal;
 use super::root_keys::{self, RootKeys};
+use crate::base::principal::Account;
 use crate::config::{Config, ConfigError};
 use crate::limits;
 use crate::tune::{Arrival, Placement};
 
+use patience::Patience;
 pub use ports::bind_shared;
 
 /// What the checks found, for whoever opens the volume and starts the cores. Keep it alive as long as the server runs: it
@@ -28,6 +32,8 @@ pub struct Boot {
     /// The interfaces whose packets choose the core that accepts.
     pub arrival: Arrival,
     pub root: RootKeys,
+    /// To whom buckets belong.
+    pub account: Arc<Account>,
     /// The served directory, open.
     pub directory: OwnedFd,
     /// The type of its filesystem as `mount` calls it: `ext4`, `xfs`.
@@ -37,7 +43,7 @@ pub struct Boot {
     pub metrics: Option<TcpListener>,
     /// What is worth a line at start and no reason to stop.
     pub warnings: Vec<String>,
-    _lock: OwnedFd,
+    _lock: Option<OwnedFd>,
     _ports: Vec<socket2::Socket>,
 }
 
@@ -59,7 +65,8 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     let allowed = kernel::allowed_cpus()?;
     kernel::check_cpus(&config.cores, &allowed)?;
     check_config_dir(&config)?;
-    let directory = directory::open(&config.directory)?;
+    let patience = Patience::start();
+    let directory = directory::open(&config.directory, &patience)?;
     let (placement, arrival) = kernel::place(&config, &directory.handle, &allowed);
     let cores = placement.data.len();
     check_buffer_memory(&mut config, cores)?;
@@ -69,9 +76,12 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     kernel::probe_io_uring()?;
     let connections = kernel::raise_descriptors(cores, config.connections_per_core_max, &mut warnings)?;
     config.connections_per_core_max = connections;
-    let ports = ports::reserve(&mut config.listen)?;
-    let metrics = config.metrics_listen.map(ports::listen_for_metrics).transpose()?;
+    kernel::align_file_size_limit();
+    warnings.extend(kernel::limits_that_bite());
+    let ports = ports::reserve(&mut config.listen, &patience)?;
+    let metrics = config.metrics_listen.map(|address| ports::listen_for_metrics(address, &patience)).transpose()?;
     let root = root_keys::establish(&config)?;
+    let account = account::establish(&config.config_dir, &root.credentials.access_key)?;
     for variable in &config.unknown_environment {
         warnings.push(format!("the environment variable {variable} is no option of this server; check its spelling"));
     }
@@ -80,6 +90,7 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
         placement,
         arrival,
         root,
+        account,
         privileges: kernel::privileges(directory.trusted_xattr),
         directory: directory.handle,
         filesystem: directory.filesystem,

@@ -1,33 +1,42 @@
-//! Snapshots that all listings share, bounded in bytes; the longest unused goes first.
+//! Snapshots that all listings share, bounded in bytes; the longest unused goes first. They are part of the memory of requests
+//! (`mem::RequestMemory`), and give way where others want it.
 //!
-//! A snapshot is used again while the directory's mtime and ctime are what they were, and only when its ctime was older than
-//! `TIMESTAMP_GRAIN_NS` when it was taken: within one tick of the kernel's clock a second change leaves no trace. mtime's
-//! age does not matter: `touch` may set it, but whoever changes a directory changes its ctime. A large directory is watched
-//! as well, where the kernel tells of every change (`watch`): its snapshot is brought up to date name by name instead of being
-//! read again, whatever its times say.
+//! A snapshot is used again while the directory's mtime and ctime are what they were, and only where they prove that it was not
+//! changed since (`grain`). mtime's age does not matter: `touch` may set it, but whoever changes a directory changes its ctime.
+//! Where times are whole seconds they are not believed for longer than a reading takes: a clock that is put back gives them again. A large
+//! directory is watched as well, where the kernel tells of every change (`watch`): its snapshot is brought up to date name by name
+//! instead of being read again, whatever its times say.
 
+use super::super::grain::Grain;
+use super::super::reading::{Noting, Proof, Reading};
+use super::super::watch::{Watch, Watcher};
 use super::read;
 use super::snapshot::Snapshot;
-use super::watch::{Watch, Watcher};
-use crate::limits::{SNAPSHOT_NAMES_MAX, SNAPSHOT_NAMES_SMALL, SNAPSHOT_SIZE_MAX, TIMESTAMP_GRAIN_NS};
-use crate::sys::{FileStat, Result, clock};
+use crate::limits::{READ_ATTEMPTS_MAX, SNAPSHOT_NAMES_MAX, SNAPSHOT_NAMES_SMALL, SNAPSHOT_SIZE_MAX, SNAPSHOTS_SHARE};
+use crate::mem::RequestMemory;
+use crate::sys::{Errno, FileStat, Result};
 use rustix::fd::BorrowedFd;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// See the module.
 #[derive(Debug)]
 pub struct SnapshotCache {
     shelf: Mutex<Shelf>,
-    /// Held while a snapshot of many names is built: one at a time, and who waited finds it on the shelf.
+    /// Held while a snapshot of many names is built: one at a time. Who comes meanwhile is told to come again (`BEING_READ`), and
+    /// finds it on the shelf.
     large: Mutex<()>,
     watcher: Option<Arc<Watcher>>,
+    is_told: bool,
     names_small: usize,
     size_max: usize,
+    memory: Arc<RequestMemory>,
 }
 
-#[derive(Debug, Default)]
+/// Every snapshot here has its bytes from `memory`.
+#[derive(Debug)]
 struct Shelf {
+    memory: Arc<RequestMemory>,
     kept: HashMap<Place, Kept>,
     by_use: BTreeMap<u64, Place>,
     uses: u64,
@@ -46,6 +55,9 @@ pub struct SnapshotUse {
     /// Bytes on the shelf now.
     pub size: usize,
 }
+
+/// Another listing builds the snapshot of a large directory. No call that is made here answers this.
+pub const BEING_READ: Errno = Errno::INPROGRESS;
 
 /// Bytes that the maps and the allocator take for a snapshot beside its names.
 const OVERHEAD: usize = 256;
@@ -78,17 +90,25 @@ struct Watched {
 }
 
 impl SnapshotCache {
-    /// `size_max` bytes; 0 keeps nothing, for a filesystem whose timestamps prove nothing. `is_told`: the kernel sees every
-    /// change of the filesystem's names.
-    pub fn new(size_max: usize, is_told: bool) -> Self {
-        let watcher = if is_told && size_max > 0 { Watcher::start() } else { None };
-        Self { shelf: Mutex::default(), large: Mutex::default(), watcher, names_small: SNAPSHOT_NAMES_SMALL, size_max }
+    /// Of this memory at most `size_max` bytes; 0 keeps nothing, for a filesystem whose timestamps prove nothing. `is_told`: the kernel
+    /// sees every change of the filesystem's names.
+    pub fn new(memory: Arc<RequestMemory>, size_max: usize, is_told: bool) -> Self {
+        let (watcher, names_small) = (Watcher::start(), SNAPSHOT_NAMES_SMALL);
+        let shelf =
+            Shelf { memory: memory.clone(), kept: HashMap::new(), by_use: BTreeMap::new(), uses: 0, size: 0, hits: 0, builds: 0 };
+        Self { shelf: Mutex::new(shelf), large: Mutex::default(), watcher, is_told, names_small, size_max, memory }
+    }
+
+    /// One with memory of its own.
+    #[cfg(test)]
+    pub(in crate::store) fn alone(size_max: usize, is_told: bool) -> Self {
+        Self::new(RequestMemory::new(1 << 30), size_max, is_told)
     }
 
     /// One that watches every directory of more names.
     #[cfg(test)]
     pub(super) fn watching(names_small: usize) -> Self {
-        let cache = Self { names_small, ..Self::new(1 << 20, true) };
+        let cache = Self { names_small, ..Self::alone(1 << 20, true) };
         assert!(cache.watcher.is_some());
         cache
     }
@@ -99,33 +119,51 @@ impl SnapshotCache {
         SnapshotUse { hits: shelf.hits, builds: shelf.builds, size: shelf.size }
     }
 
+    /// How directories are read, where times have this grain.
+    pub fn reading(&self, grain: Grain, is_remote: bool) -> Reading<'_> {
+        Reading { grain, is_told: self.is_told, is_remote, watcher: self.watcher.as_ref() }
+    }
+
     /// The snapshot of a directory whose `stat` was taken just now. `None`: it has too many names, see `read::window`.
-    pub fn load(&self, directory: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Arc<Snapshot>>> {
+    pub fn load(&self, reading: Reading<'_>, directory: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Arc<Snapshot>>> {
         if let Some(snapshot) = self.find(directory, stat)? {
             return Ok(Some(snapshot));
         }
         lock(&self.shelf).builds += 1;
-        let started_ns = clock::realtime_ns();
-        match read::whole(directory, self.names_small, SNAPSHOT_SIZE_MAX)? {
-            Some(snapshot) => Ok(Some(self.keep_timed(stat, snapshot, started_ns))),
-            None => self.load_large(directory, stat),
+        match read::whole(reading, directory, self.names_small, self.build_size_max())? {
+            (Some(snapshot), proof) => Ok(Some(self.keep_timed(reading, proof, snapshot))),
+            (None, _) => self.load_large(reading, directory, stat),
         }
     }
 
-    fn load_large(&self, directory: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Arc<Snapshot>>> {
-        let _turn = lock(&self.large);
+    fn load_large(&self, reading: Reading<'_>, directory: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Arc<Snapshot>>> {
+        let _turn = match self.large.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(BEING_READ),
+        };
         if let Some(snapshot) = self.find(directory, stat)? {
             return Ok(Some(snapshot));
         }
-        // Watched first, then read: a change in between is told, and asking for it once more does no harm.
-        let watch = self.watcher.as_ref().and_then(|watcher| watcher.watch(directory));
-        let started_ns = clock::realtime_ns();
-        let Some(snapshot) = read::whole(directory, SNAPSHOT_NAMES_MAX, SNAPSHOT_SIZE_MAX)? else { return Ok(None) };
-        let Some(watch) = watch else { return Ok(Some(self.keep_timed(stat, snapshot, started_ns))) };
-        let snapshot = Arc::new(snapshot);
-        let watched = Watched { watch, snapshot: Mutex::new(Some(Arc::clone(&snapshot))) };
-        self.keep(place_of(stat), Version::Watched(Arc::new(watched)), snapshot.size());
-        Ok(Some(snapshot))
+        let build_size_max = self.build_size_max();
+        let Some(building) = self.take(build_size_max) else { return Ok(None) };
+        let watcher = self.watcher.as_ref().filter(|_| self.is_told && self.size_max > 0);
+        for _ in 0..READ_ATTEMPTS_MAX {
+            // Watched first, then read: a change in between is told, and asking for it once more does no harm.
+            let Some(watch) = watcher.and_then(|watcher| watcher.watch(directory)) else { break };
+            let read = read::pass(directory, &mut Noting::of(&watch), SNAPSHOT_NAMES_MAX, build_size_max)?;
+            let Some(snapshot) = read else { return Ok(None) };
+            let watched = Watched { watch, snapshot: Mutex::new(Some(Arc::new(snapshot))) };
+            // What changed meanwhile may have been missed.
+            if let Some(snapshot) = watched.current(directory)? {
+                drop(building);
+                self.keep(place_of(stat), Version::Watched(Arc::new(watched)), snapshot.size());
+                return Ok(Some(snapshot));
+            }
+        }
+        let (snapshot, proof) = read::whole(reading, directory, SNAPSHOT_NAMES_MAX, build_size_max)?;
+        drop(building);
+        Ok(snapshot.map(|snapshot| self.keep_timed(reading, proof, snapshot)))
     }
 
     /// What is on the shelf and still true.
@@ -159,11 +197,28 @@ impl SnapshotCache {
         Ok(None)
     }
 
-    fn keep_timed(&self, stat: &FileStat, snapshot: Snapshot, started_ns: i64) -> Arc<Snapshot> {
+    /// Bytes that one snapshot may have.
+    fn build_size_max(&self) -> usize {
+        SNAPSHOT_SIZE_MAX.min(self.memory.size() / SNAPSHOTS_SHARE)
+    }
+
+    /// Memory for a snapshot that is being made; others go for it.
+    fn take(&self, size: usize) -> Option<Taken<'_>> {
+        lock(&self.shelf).take(size).then_some(Taken { memory: &self.memory, size })
+    }
+
+    /// Lets so many bytes go that others want, or what there is.
+    pub fn give_way(&self, size: usize) {
+        let mut shelf = lock(&self.shelf);
+        let size_max = shelf.size.saturating_sub(size);
+        shelf.make_room(size_max);
+    }
+
+    fn keep_timed(&self, reading: Reading<'_>, proof: Proof, snapshot: Snapshot) -> Arc<Snapshot> {
         let (size, snapshot) = (snapshot.size(), Arc::new(snapshot));
-        if started_ns.saturating_sub(stat.ctime_ns) >= TIMESTAMP_GRAIN_NS {
+        if let Some(stat) = proof.filter(|_| !reading.grain.directories.are_coarse()) {
             let (mtime_ns, ctime_ns) = (stat.mtime_ns, stat.ctime_ns);
-            self.keep(place_of(stat), Version::Timed { snapshot: Arc::clone(&snapshot), mtime_ns, ctime_ns }, size);
+            self.keep(place_of(&stat), Version::Timed { snapshot: Arc::clone(&snapshot), mtime_ns, ctime_ns }, size);
         }
         snapshot
     }
@@ -176,6 +231,9 @@ impl SnapshotCache {
         let mut shelf = lock(&self.shelf);
         shelf.remove(place);
         shelf.make_room(self.size_max - size);
+        if !shelf.take(size) {
+            return;
+        }
         shelf.uses += 1;
         let used = shelf.uses;
         shelf.size += size;
@@ -195,26 +253,68 @@ impl Shelf {
         Some(version)
     }
 
+    /// One that has no room to grow goes.
     fn resize(&mut self, place: Place, size: usize) {
-        if let Some(kept) = self.kept.get_mut(&place) {
-            let before = std::mem::replace(&mut kept.size, size + OVERHEAD);
-            self.size = self.size - before + kept.size;
+        let size = size + OVERHEAD;
+        let Some(before) = self.kept.get(&place).map(|kept| kept.size) else { return };
+        if size > before && !self.take(size - before) {
+            return self.remove(place);
+        }
+        // It may be among those that went for it.
+        let Some(kept) = self.kept.get_mut(&place) else {
+            return self.memory.give(size.saturating_sub(before));
+        };
+        kept.size = size;
+        self.size = self.size - before + size;
+        self.memory.give(before.saturating_sub(size));
+    }
+
+    /// Takes memory; the longest unused go for it.
+    fn take(&mut self, size: usize) -> bool {
+        loop {
+            if self.memory.try_take(size) {
+                return true;
+            }
+            if !self.remove_oldest() {
+                return false;
+            }
         }
     }
 
     /// The longest unused go until no more than `size_max` bytes are left.
     fn make_room(&mut self, size_max: usize) {
-        while self.size > size_max {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            self.remove(oldest);
-        }
+        while self.size > size_max && self.remove_oldest() {}
+    }
+
+    fn remove_oldest(&mut self) -> bool {
+        let oldest = self.by_use.first_key_value().map(|(_, place)| *place);
+        oldest.map(|place| self.remove(place)).is_some()
     }
 
     fn remove(&mut self, place: Place) {
         if let Some(kept) = self.kept.remove(&place) {
             self.size -= kept.size;
+            self.memory.give(kept.size);
             self.by_use.remove(&kept.used);
         }
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        self.memory.give(self.size);
+    }
+}
+
+/// Memory that a snapshot takes before anybody knows how much it needs.
+struct Taken<'a> {
+    memory: &'a RequestMemory,
+    size: usize,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.memory.give(self.size);
     }
 }
 
@@ -229,13 +329,7 @@ impl Watched {
             *kept = Some(Arc::clone(&snapshot));
             return Ok(Some(snapshot));
         }
-        let mut has_body = snapshot.has_body;
-        let mut changes = Vec::with_capacity(names.len());
-        for name in names {
-            changes.extend(read::change_of(directory, &name, &mut has_body)?);
-        }
-        let mut changed = snapshot.changed(changes);
-        changed.has_body = has_body;
+        let changed = read::brought_up(&snapshot, directory, names, |_| true)?;
         if changed.len() > SNAPSHOT_NAMES_MAX || changed.size() > SNAPSHOT_SIZE_MAX {
             return Ok(None);
         }
@@ -257,6 +351,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TIMESTAMP_GRAIN_NS;
+    use crate::store::grain::Times;
     use crate::sys::stat;
     use proptest::prelude::*;
     use rustix::fd::AsFd;
@@ -264,15 +360,23 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// A directory whose last change is old enough to be believed.
-    fn aged(top: &Path) -> (File, FileStat) {
+    fn aged(top: &Path) -> File {
         std::thread::sleep(std::time::Duration::from_nanos(TIMESTAMP_GRAIN_NS as u64 + 5_000_000));
-        let directory = File::open(top).unwrap();
-        let stat = stat::of(&directory).unwrap();
-        (directory, stat)
+        File::open(top).unwrap()
+    }
+
+    /// Times of `width_ns`.
+    fn grain_of(width_ns: i64) -> Grain {
+        Grain { directories: Times { tell_apart: false, width_ns }, ..Grain::ASSUMED }
+    }
+
+    fn load_by(grain: Grain, cache: &SnapshotCache, directory: &File) -> Arc<Snapshot> {
+        let stat = stat::of(directory).unwrap();
+        cache.load(cache.reading(grain, false), directory.as_fd(), &stat).unwrap().unwrap()
     }
 
     fn load(cache: &SnapshotCache, directory: &File) -> Arc<Snapshot> {
-        cache.load(directory.as_fd(), &stat::of(directory).unwrap()).unwrap().unwrap()
+        load_by(grain_of(TIMESTAMP_GRAIN_NS), cache, directory)
     }
 
     fn entries(snapshot: &Snapshot) -> (bool, Vec<String>) {
@@ -284,10 +388,10 @@ mod tests {
     fn shared_until_the_directory_changes() {
         let top = tempfile::tempdir().unwrap();
         write(top.path().join("a"), b"").unwrap();
-        let cache = SnapshotCache::new(1 << 20, false);
-        let (directory, stat) = aged(top.path());
-        let first = cache.load(directory.as_fd(), &stat).unwrap().unwrap();
-        assert!(Arc::ptr_eq(&first, &cache.load(directory.as_fd(), &stat).unwrap().unwrap()));
+        let cache = SnapshotCache::alone(1 << 20, false);
+        let directory = aged(top.path());
+        let first = load(&cache, &directory);
+        assert!(Arc::ptr_eq(&first, &load(&cache, &directory)));
         write(top.path().join("c"), b"").unwrap();
         assert_eq!(load(&cache, &directory).len(), 2);
     }
@@ -295,12 +399,38 @@ mod tests {
     #[test]
     fn a_directory_changed_a_moment_ago_is_not_believed_twice() {
         let top = tempfile::tempdir().unwrap();
-        let cache = SnapshotCache::new(1 << 20, false);
+        let cache = SnapshotCache::alone(1 << 20, false);
         let directory = File::open(top.path()).unwrap();
-        let mut stat = stat::of(&directory).unwrap();
-        stat.ctime_ns = clock::realtime_ns();
-        cache.load(directory.as_fd(), &stat).unwrap();
+        // A minute, so that it is not over before the look.
+        load_by(grain_of(60_000_000_000), &cache, &directory);
         assert_eq!(cache.usage().size, 0);
+        write(top.path().join("a"), b"").unwrap();
+        assert_eq!(load_by(grain_of(60_000_000_000), &cache, &directory).len(), 1);
+    }
+
+    /// A clock that is put back gives whole seconds once more.
+    #[test]
+    fn whole_seconds_are_not_believed_twice_however_old() {
+        let top = tempfile::tempdir().unwrap();
+        let cache = SnapshotCache::alone(1 << 20, false);
+        let directory = aged(top.path());
+        directory.set_modified(std::time::UNIX_EPOCH).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1020));
+        load_by(grain_of(1_000_000_000), &cache, &directory);
+        assert_eq!(cache.usage().size, 0);
+        load(&cache, &directory);
+        assert!(cache.usage().size > 0);
+    }
+
+    #[test]
+    fn times_that_tell_every_change_are_believed_at_once() {
+        let top = tempfile::tempdir().unwrap();
+        let cache = SnapshotCache::alone(1 << 20, false);
+        let directory = File::open(top.path()).unwrap();
+        let telling = Grain { directories: Times { tell_apart: true, width_ns: TIMESTAMP_GRAIN_NS }, ..Grain::ASSUMED };
+        write(top.path().join("a"), b"").unwrap();
+        let first = load_by(telling, &cache, &directory);
+        assert!(Arc::ptr_eq(&first, &load_by(telling, &cache, &directory)));
     }
 
     #[test]
@@ -313,9 +443,9 @@ mod tests {
             }
         }
         // Room for two: each takes 10 names of 100 bytes and the overhead.
-        let cache = SnapshotCache::new(3500, false);
+        let cache = SnapshotCache::alone(3500, false);
         let aged: Vec<_> = ["a", "b", "c"].map(|dir| aged(&top.path().join(dir))).into();
-        let load = |index: usize| cache.load(aged[index].0.as_fd(), &aged[index].1).unwrap().unwrap();
+        let load = |index: usize| load(&cache, &aged[index]);
         let (a, b) = (load(0), load(1));
         assert!(Arc::ptr_eq(&a, &load(0)));
         load(2);
@@ -443,7 +573,8 @@ mod tests {
             for (how, one, other, is_asked) in steps {
                 change(top.path(), how, &path.join(file_name(one)), &path.join(file_name(other)));
                 if is_asked {
-                    let anew = read::whole(directory.as_fd(), 100, 1 << 20).unwrap().unwrap();
+                    let reading = cache.reading(grain_of(TIMESTAMP_GRAIN_NS), false);
+                    let anew = read::whole(reading, directory.as_fd(), 100, 1 << 20).unwrap().0.unwrap();
                     prop_assert_eq!(entries(&load(&cache, &directory)), entries(&anew));
                 }
             }

@@ -8,26 +8,28 @@
 //! costs one search for a witness that it holds an object.
 //!
 //! Symlinks, FIFOs, devices, mounts, `.sluice` and everything with a name that `key` does not write are no objects. What
-//! vanishes while we look is skipped; a directory that the server may not read is skipped and counted; any other failure
-//! fails the page, because a listing with holes makes `sync` delete files. Blocks: helper threads only.
+//! vanishes while we look is skipped. Any failure fails the page, because a listing with holes makes `sync` delete files: also that
+//! of a directory which the server may not read, unless the operator wants those skipped. Blocks: helper threads only.
 
 mod cache;
 mod read;
 mod snapshot;
 #[cfg(test)]
 mod tests;
-mod watch;
 
-pub use cache::{SnapshotCache, SnapshotUse};
+pub use super::walk::WalkError;
+pub use cache::{BEING_READ, SnapshotCache, SnapshotUse};
+pub(super) use snapshot::Snapshot;
 
 use super::key::{self, BODY_OF_DIRECTORY, OBJECT_OF_DIRECTORY};
+use super::reading::Reading;
 use super::record::{SUMMARY_NAME, Summary};
-use super::walk::{self, EntryKind, Place};
+use super::walk::{self, Below, EntryKind, Place};
+use crate::config::ListUnreadable;
 use crate::limits::{LISTING_HANDLES_MAX, NAME_SIZE_MAX, RECORD_SIZE_MAX, SCAN_NAMES_MAX};
 use crate::sys::path::{self, OpenFlags, Symlinks};
-use crate::sys::{Cause, Errno, FileKind, FileStat, Result, errno, stat, xattr};
+use crate::sys::{Cause, Errno, FileKind, FileStat, Result, clock, errno, stat, xattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use snapshot::Snapshot;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
@@ -45,6 +47,8 @@ pub struct Query<'a> {
     pub after: &'a [u8],
     /// Entries, CommonPrefixes included.
     pub max: usize,
+    /// What becomes of directories that the server's user may not read.
+    pub unreadable: ListUnreadable,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub struct Object {
     pub stat: FileStat,
     /// The record, when it is still true of the file.
     pub summary: Option<Summary>,
+    /// It has no record, and its times need not tell of the next change.
+    pub may_change_unseen: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,17 +83,37 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// More follows; go on after the last entry's `marker`.
     pub is_truncated: bool,
-    /// Directories that the server's user may not read.
-    pub unreadable: u32,
+    /// Directories that were left out.
+    pub unreadable: Unreadable,
 }
 
+/// Directories that the server's user may not read, as far as a page came to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// How many.
+    pub count: u32,
+    /// What keys in the last one begin with.
+    pub last: Vec<u8>,
+}
+
+/// What a walk answers.
+pub type Walked<T> = std::result::Result<T, WalkError>;
+
 /// One page of the bucket's keys. `stop` ends it early with ECANCELED, for a client that is gone.
-pub fn list(bucket: impl AsFd, cache: &SnapshotCache, query: &Query<'_>, stop: &AtomicBool) -> Result<Page> {
+pub fn list(
+    bucket: impl AsFd,
+    cache: &SnapshotCache,
+    reading: Reading<'_>,
+    query: &Query<'_>,
+    stop: &AtomicBool,
+) -> Walked<Page> {
     let Some(start) = start_of(query).filter(|_| query.max > 0) else { return Ok(Page::default()) };
     let Some(place) = Place::of_prefix(query.prefix) else { return Ok(Page::default()) };
     let mut walk = Walk {
         bucket: bucket.as_fd(),
         cache,
+        reading,
+        begun_ns: clock::realtime_ns(),
         query,
         stop,
         start,
@@ -126,7 +152,7 @@ fn common_prefix<'k>(query: &Query<'_>, key: &'k [u8]) -> Option<&'k [u8]> {
 }
 
 /// The least string that comes after all that begin with `prefix`.
-fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|&byte| byte < 0xff)?;
     let mut next = prefix[..=last].to_vec();
     next[last] += 1;
@@ -136,6 +162,9 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
 struct Walk<'a> {
     bucket: BorrowedFd<'a>,
     cache: &'a SnapshotCache,
+    reading: Reading<'a>,
+    /// When the walk began, by the clock of file times.
+    begun_ns: i64,
     query: &'a Query<'a>,
     stop: &'a AtomicBool,
     /// Keys less than this are done.
@@ -171,8 +200,11 @@ struct Directory {
 }
 
 impl Walk<'_> {
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self) -> Walked<()> {
         while let Some(Item { bound, work }) = self.heap.pop() {
+            if self.stop.load(atomic::Ordering::Relaxed) {
+                return Err(Errno::CANCELED.into());
+            }
             if self.page.is_truncated || (bound.as_slice() > self.query.prefix && !bound.starts_with(self.query.prefix)) {
                 break;
             }
@@ -187,27 +219,29 @@ impl Walk<'_> {
 
     /// A directory's turn: its own explicit object, then its entries from `start` on. Where all its keys share a
     /// CommonPrefix, only whether there is one.
-    fn directory(&mut self, place: Place) -> Result<()> {
-        if self.stop.load(atomic::Ordering::Relaxed) {
-            return Err(Errno::CANCELED);
-        }
+    fn directory(&mut self, place: Place) -> Walked<()> {
         if let Some(prefix) = common_prefix(self.query, &place.prefix).map(<[u8]>::to_vec) {
-            if walk::holds_object(self.bucket, place, self.stop)? {
-                self.add_common_prefix(prefix);
+            match walk::look_below(self.bucket, &place, self.reading, self.stop)? {
+                Below::Object => self.add_common_prefix(prefix),
+                Below::Nothing => {}
+                Below::Unreadable(below) => self.skip_unreadable(&below)?,
             }
             return Ok(());
         }
         let handle = match path::open_dir(self.bucket, &place.path, Symlinks::Deny) {
             Ok(handle) => handle,
-            Err(errno) => return self.skip(errno),
+            Err(errno) => return self.skip(errno, &place.prefix),
         };
-        let snapshot = match self.cache.load(handle.as_fd(), &stat::of(&handle)?) {
+        let snapshot = match self.cache.load(self.reading, handle.as_fd(), &stat::of(&handle)?) {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => {
                 let from = seek_name(&self.start, &place.prefix).unwrap_or_default();
-                Arc::new(read::window(handle.as_fd(), from, self.scan_max)?)
+                match read::window(self.reading, handle.as_fd(), from, self.scan_max, self.stop) {
+                    Ok(window) => Arc::new(window),
+                    Err(errno) => return self.skip(errno, &place.prefix),
+                }
             }
-            Err(errno) => return self.skip(errno),
+            Err(errno) => return self.skip(errno, &place.prefix),
         };
         let key = &place.prefix;
         if place.may_be_object() && *key >= self.start && key.starts_with(self.query.prefix) {
@@ -218,14 +252,16 @@ impl Walk<'_> {
     }
 
     /// The next window onto a large directory.
-    fn window(&mut self, place: Place, from: &[u8]) -> Result<()> {
+    fn window(&mut self, place: Place, from: &[u8]) -> Walked<()> {
         let Some(name) = seek_name(&self.start, &place.prefix) else { return Ok(()) };
         let handle = match path::open_dir(self.bucket, &place.path, Symlinks::Deny) {
             Ok(handle) => handle,
-            Err(errno) => return self.skip(errno),
+            Err(errno) => return self.skip(errno, &place.prefix),
         };
-        let window = read::window(handle.as_fd(), from.max(name), self.scan_max)?;
-        self.begin(place, Arc::new(window), handle, from);
+        match read::window(self.reading, handle.as_fd(), from.max(name), self.scan_max, self.stop) {
+            Ok(window) => self.begin(place, Arc::new(window), handle, from),
+            Err(errno) => return self.skip(errno, &place.prefix),
+        }
         Ok(())
     }
 
@@ -239,7 +275,7 @@ impl Walk<'_> {
     }
 
     /// An entry's turn: its key, and what comes next in its directory.
-    fn entry(&mut self, directory: &Rc<Directory>, index: usize, key: Vec<u8>) -> Result<()> {
+    fn entry(&mut self, directory: &Rc<Directory>, index: usize, key: Vec<u8>) -> Walked<()> {
         let Some((name, kind)) = directory.snapshot.entry(index) else { return Ok(()) };
         self.push_entry(directory, index + 1);
         if let Some(child) = directory.place.child(name, kind) {
@@ -262,39 +298,44 @@ impl Walk<'_> {
 
     /// The object beside a directory of its name is in that directory: nearly never there, so one call that fails. What the
     /// snapshot has as a file has become one when another request has put an object below it meanwhile.
-    fn object_of_directory(&mut self, key: Vec<u8>, handle: &OwnedFd, name: &[u8]) -> Result<()> {
+    fn object_of_directory(&mut self, key: Vec<u8>, handle: &OwnedFd, name: &[u8]) -> Walked<()> {
         let inner = [name, &b"/"[..], OBJECT_OF_DIRECTORY].concat();
-        match path::open(handle, &inner, OpenFlags::PATH | OpenFlags::NOFOLLOW, 0, Symlinks::Deny) {
-            Ok(_) => {}
-            Err(errno) => return self.skip(errno),
-        }
-        match path::open_dir(handle, name, Symlinks::Deny) {
+        let inside = path::open(handle, &inner, OpenFlags::PATH | OpenFlags::NOFOLLOW, 0, Symlinks::Deny)
+            .and_then(|_| path::open_dir(handle, name, Symlinks::Deny));
+        match inside {
             Ok(inside) => self.object(key, &inside, OBJECT_OF_DIRECTORY).map(drop),
-            Err(errno) => self.skip(errno),
+            Err(errno) if errno::is_gone(errno) => Ok(()),
+            Err(errno) => self.skip(errno, &[&key, &b"/"[..]].concat()),
         }
     }
 
     /// Adds the object in file `name`, or the CommonPrefix that stands for it. The key comes back when there is none.
-    fn object(&mut self, key: Vec<u8>, directory: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn object(&mut self, key: Vec<u8>, directory: &OwnedFd, name: &[u8]) -> Walked<Option<Vec<u8>>> {
         match fetch(directory, name) {
             Ok(Some((stat, summary))) => {
-                self.add_object(Object { key, stat, summary });
+                let times = self.reading.grain.files;
+                let may_change_unseen = summary.is_none() && !times.is_settled_since(stat.ctime_ns, self.begun_ns);
+                self.add_object(Object { key, stat, summary, may_change_unseen });
                 Ok(None)
             }
             Ok(None) => Ok(Some(key)),
-            Err(errno) => self.skip(errno).map(|()| Some(key)),
+            Err(errno) if errno::is_gone(errno) => Ok(Some(key)),
+            Err(errno) => {
+                let slash = key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+                self.skip(errno, &key[..slash]).map(|()| Some(key))
+            }
         }
     }
 
     /// Adds `dir/`, when a record on the directory or a body inside says that it is an object.
     /// A PUT may have changed one for the other since the snapshot was taken, so the one that was not seen is looked for last.
-    fn explicit_object(&mut self, key: Vec<u8>, directory: &OwnedFd, has_body: bool) -> Result<()> {
+    fn explicit_object(&mut self, key: Vec<u8>, directory: &OwnedFd, has_body: bool) -> Walked<()> {
         let absent = if has_body { self.object(key, directory, BODY_OF_DIRECTORY)? } else { Some(key) };
         let Some(key) = absent else { return Ok(()) };
         let mut record = [0; RECORD_SIZE_MAX];
         let summary = decode(xattr::read(directory, SUMMARY_NAME, &mut record), &record)?;
         if summary.is_some() {
-            self.add_object(Object { key, stat: stat::of(directory)?, summary });
+            self.add_object(Object { key, stat: stat::of(directory)?, summary, may_change_unseen: false });
         } else if !has_body {
             self.object(key, directory, BODY_OF_DIRECTORY)?;
         }
@@ -382,7 +423,7 @@ impl Walk<'_> {
     }
 
     /// The descriptor of a directory, opened again when too many others were between. `None`: it is gone.
-    fn handle(&mut self, directory: &Directory) -> Result<Option<Rc<OwnedFd>>> {
+    fn handle(&mut self, directory: &Directory) -> Walked<Option<Rc<OwnedFd>>> {
         let kept = self.handles.iter().position(|(id, _)| *id == directory.id);
         if let Some((id, handle)) = kept.and_then(|at| self.handles.remove(at)) {
             self.handles.push_back((id, Rc::clone(&handle)));
@@ -390,7 +431,7 @@ impl Walk<'_> {
         }
         match path::open_dir(self.bucket, &directory.place.path, Symlinks::Deny) {
             Ok(handle) => Ok(Some(self.keep_handle(directory.id, handle))),
-            Err(errno) => self.skip(errno).map(|()| None),
+            Err(errno) => self.skip(errno, &directory.place.prefix).map(|()| None),
         }
     }
 
@@ -403,17 +444,38 @@ impl Walk<'_> {
         handle
     }
 
-    /// Whether the walk goes on after this answer.
-    fn skip(&mut self, errno: Errno) -> Result<()> {
+    /// Whether the walk goes on after this answer about a directory, in which keys begin with `prefix`.
+    fn skip(&mut self, errno: Errno, prefix: &[u8]) -> Walked<()> {
         match errno::cause(errno) {
             _ if errno::is_gone(errno) => Ok(()),
-            Cause::Denied => {
-                self.page.unreadable += 1;
-                Ok(())
-            }
-            _ => Err(errno),
+            Cause::Denied => self.skip_unreadable(prefix),
+            _ => Err(errno.into()),
         }
     }
+
+    /// The same about one that the server's user may not read.
+    fn skip_unreadable(&mut self, prefix: &[u8]) -> Walked<()> {
+        let unreadable = &mut self.page.unreadable;
+        match self.query.unreadable {
+            ListUnreadable::Fail => Err(WalkError::Unreadable(first_unreadable(self.bucket, prefix))),
+            // A directory is met twice: as what may hold the object of its name, and as itself.
+            ListUnreadable::Skip if unreadable.count > 0 && unreadable.last == prefix => Ok(()),
+            ListUnreadable::Skip => {
+                *unreadable = Unreadable { count: unreadable.count.saturating_add(1), last: prefix.to_vec() };
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The first directory on the way to that of `prefix` which may not be read: those below it may not even be there.
+fn first_unreadable(bucket: BorrowedFd<'_>, prefix: &[u8]) -> Vec<u8> {
+    let slashes = (0..prefix.len()).filter(|&at| prefix[at] == b'/');
+    let ways = slashes.filter_map(|slash| Place::of_prefix(&prefix[..=slash]));
+    let is_denied = |place: &Place| {
+        path::open_dir(bucket, &place.path, Symlinks::Deny).is_err_and(|errno| errno::cause(errno) == Cause::Denied)
+    };
+    ways.into_iter().find(is_denied).map_or_else(|| prefix.to_vec(), |place| place.prefix)
 }
 
 /// Where `start` lies in a directory whose keys begin with `prefix`; `None` when all of them are less.

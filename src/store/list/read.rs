@@ -1,17 +1,37 @@
 //! Reading a directory: all of its names, or a window onto one that has too many.
 
 use super::super::key::{self, Entry};
+use super::super::reading::{Noting, Proof, Reading};
 use super::super::walk::{self, EntryKind};
 use super::snapshot::{Change, Names, Snapshot};
-use crate::sys::{FileKind, Result, dir, errno, stat};
+use crate::sys::{Errno, FileKind, Result, dir, errno, stat};
 use rustix::fd::BorrowedFd;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// All names. `None`: there are more than `count_max`, or they take more than `size_max` bytes.
-pub fn whole(directory: BorrowedFd<'_>, count_max: usize, size_max: usize) -> Result<Option<Snapshot>> {
+/// All names, as they were at one moment, and what proves it for later. `None`: there are more than `count_max`, or they take more than
+/// `size_max` bytes.
+pub fn whole(
+    reading: Reading<'_>,
+    directory: BorrowedFd<'_>,
+    count_max: usize,
+    size_max: usize,
+) -> Result<(Option<Snapshot>, Proof)> {
+    let pass = |directory: BorrowedFd<'_>, noting: &mut Noting<'_>| match pass(directory, noting, count_max, size_max)? {
+        Some(snapshot) => Ok(ControlFlow::Continue(Some(snapshot))),
+        None => Ok(ControlFlow::Break(None)),
+    };
+    let settle = |snapshot: Option<Snapshot>, names: Vec<Box<[u8]>>| {
+        snapshot.map(|snapshot| brought_up(&snapshot, directory, names, |_| true)).transpose()
+    };
+    reading.prove(directory, pass, settle)
+}
+
+/// All names, for one who is told of what changes meanwhile and passes each to `noting`.
+pub fn pass(directory: BorrowedFd<'_>, noting: &mut Noting<'_>, count_max: usize, size_max: usize) -> Result<Option<Snapshot>> {
     let mut names = Names::default();
-    let end = visit(directory, |entry| {
+    let end = visit(directory, noting, |entry| {
         match entry {
             Visited::Body => names.has_body = true,
             Visited::Entry(name, kind) => names.push(name, kind),
@@ -23,12 +43,40 @@ pub fn whole(directory: BorrowedFd<'_>, count_max: usize, size_max: usize) -> Re
 }
 
 /// A window onto a directory: the first `count_max` entries or somewhat fewer that are not less than `from`, and those that
-/// `from` begins with and that may have keys after it (a directory `a` for `a-x`). One pass over the directory in bounded memory.
-pub fn window(directory: BorrowedFd<'_>, from: &[u8], count_max: usize) -> Result<Snapshot> {
+/// `from` begins with and that may have keys after it (a directory `a` for `a-x`). Bounded memory. `stop` ends it with ECANCELED.
+pub fn window(
+    reading: Reading<'_>,
+    directory: BorrowedFd<'_>,
+    from: &[u8],
+    count_max: usize,
+    stop: &AtomicBool,
+) -> Result<Snapshot> {
+    let pass = |directory: BorrowedFd<'_>, noting: &mut Noting<'_>| {
+        pass_window(directory, noting, from, count_max, stop).map(ControlFlow::Continue)
+    };
+    let settle = |window: Snapshot, names: Vec<Box<[u8]>>| {
+        // What lies behind is the next window's.
+        let next = window.next.clone();
+        let is_in = |name: &[u8]| (name >= from || from.starts_with(name)) && next.as_deref().is_none_or(|next| name < next);
+        brought_up(&window, directory, names, is_in)
+    };
+    reading.prove(directory, pass, settle).map(|(window, _)| window)
+}
+
+fn pass_window(
+    directory: BorrowedFd<'_>,
+    noting: &mut Noting<'_>,
+    from: &[u8],
+    count_max: usize,
+    stop: &AtomicBool,
+) -> Result<Snapshot> {
     let mut first: BinaryHeap<(Box<[u8]>, EntryKind)> = BinaryHeap::new();
     let mut is_window = false;
     let mut names = Names::default();
-    let _: ControlFlow<()> = visit(directory, |entry| {
+    let end = visit(directory, noting, |entry| {
+        if stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
         match entry {
             Visited::Body => names.has_body = true,
             Visited::Entry(name, kind) if name >= from => {
@@ -43,6 +91,9 @@ pub fn window(directory: BorrowedFd<'_>, from: &[u8], count_max: usize) -> Resul
         }
         ControlFlow::Continue(())
     })?;
+    if end.is_break() {
+        return Err(Errno::CANCELED);
+    }
     let mut first = first.into_sorted_vec();
     let mut next = None;
     if is_window {
@@ -58,8 +109,25 @@ pub fn window(directory: BorrowedFd<'_>, from: &[u8], count_max: usize) -> Resul
     Ok(window)
 }
 
-/// What a name is now that changed after `snapshot`; `None` for one that is no entry's. Sets whether the directory has a body.
-pub fn change_of(directory: BorrowedFd<'_>, name: &[u8], has_body: &mut bool) -> Result<Option<Change>> {
+/// The snapshot with what these names are now, of those that belong in it.
+pub fn brought_up(
+    snapshot: &Snapshot,
+    directory: BorrowedFd<'_>,
+    names: impl IntoIterator<Item = Box<[u8]>>,
+    is_in: impl Fn(&[u8]) -> bool,
+) -> Result<Snapshot> {
+    let mut has_body = snapshot.has_body;
+    let mut changes = Vec::new();
+    for name in names {
+        changes.extend(change_of(directory, &name, &mut has_body)?.filter(|change| is_in(&change.name)));
+    }
+    let mut changed = snapshot.changed(changes);
+    changed.has_body = has_body;
+    Ok(changed)
+}
+
+/// What a name is now that changed; `None` for one that is no entry's. Sets whether the directory has a body.
+fn change_of(directory: BorrowedFd<'_>, name: &[u8], has_body: &mut bool) -> Result<Option<Change>> {
     let decoded = key::decode_name(name);
     let kind = match decoded {
         Entry::NotOurs | Entry::ObjectOfDirectory => return Ok(None),
@@ -88,10 +156,15 @@ enum Visited<'a> {
     Entry(&'a [u8], EntryKind),
 }
 
-fn visit<B>(directory: BorrowedFd<'_>, mut take: impl FnMut(Visited<'_>) -> ControlFlow<B>) -> Result<ControlFlow<B>> {
-    // The kernel fills as much as there is; the first call of a small directory takes all of it.
-    let mut buffer = dir::buffer(64 * 1024);
+fn visit<B>(
+    directory: BorrowedFd<'_>,
+    noting: &mut Noting<'_>,
+    mut take: impl FnMut(Visited<'_>) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>> {
+    // What one call brings is what the directory had at one moment: of a small one, all. The kernel fills no more than there is.
+    let mut buffer = dir::buffer(256 * 1024);
     let end = dir::read(directory, &mut buffer, |entry| {
+        noting.pass();
         let decoded = key::decode_name(entry.name);
         if matches!(decoded, Entry::NotOurs | Entry::ObjectOfDirectory) {
             return ControlFlow::Continue(());
@@ -118,9 +191,18 @@ fn visit<B>(directory: BorrowedFd<'_>, mut take: impl FnMut(Visited<'_>) -> Cont
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::grain::Grain;
     use super::*;
     use rustix::fd::AsFd;
     use std::fs::{File, write};
+
+    /// Nobody tells of changes, of which there are none.
+    const UNTOLD: Reading<'_> =
+        Reading { grain: Grain { keeps_places: true, ..Grain::ASSUMED }, is_told: false, is_remote: false, watcher: None };
+
+    fn whole(directory: BorrowedFd<'_>, count_max: usize, size_max: usize) -> Option<Snapshot> {
+        super::whole(UNTOLD, directory, count_max, size_max).unwrap().0
+    }
 
     fn names(snapshot: &Snapshot) -> Vec<String> {
         (0..snapshot.len()).map(|index| String::from_utf8(snapshot.entry(index).unwrap().0.to_vec()).unwrap()).collect()
@@ -133,12 +215,12 @@ mod tests {
             write(top.path().join(name), b"").unwrap();
         }
         let directory = File::open(top.path()).unwrap();
-        let snapshot = whole(directory.as_fd(), 5, 1 << 20).unwrap().unwrap();
+        let snapshot = whole(directory.as_fd(), 5, 1 << 20).unwrap();
         assert_eq!(names(&snapshot), [".", ".sluicex", "a", "a-", "b"]);
         assert!(snapshot.has_body && snapshot.next.is_none());
         assert_eq!(snapshot.lower_bound(b"a,"), 3);
-        assert!(whole(directory.as_fd(), 4, 1 << 20).unwrap().is_none());
-        assert!(whole(directory.as_fd(), 5, 20).unwrap().is_none());
+        assert!(whole(directory.as_fd(), 4, 1 << 20).is_none());
+        assert!(whole(directory.as_fd(), 5, 20).is_none());
     }
 
     #[test]
@@ -149,10 +231,11 @@ mod tests {
         }
         std::fs::create_dir(top.path().join("n")).unwrap();
         let directory = File::open(top.path()).unwrap();
-        let first = window(directory.as_fd(), b"n07", 3).unwrap();
+        let window = |from: &[u8]| super::window(UNTOLD, directory.as_fd(), from, 3, &AtomicBool::new(false)).unwrap();
+        let first = window(b"n07");
         assert_eq!(names(&first), ["n", "n07", "n08"]);
         assert_eq!(first.next.as_deref(), Some(&b"n09"[..]));
-        let rest = window(directory.as_fd(), b"n48", 3).unwrap();
+        let rest = window(b"n48");
         assert_eq!(names(&rest), ["n", "n48", "n49"]);
         assert_eq!(rest.next, None);
     }

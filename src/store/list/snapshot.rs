@@ -83,7 +83,7 @@ impl Snapshot {
     pub fn changed(&self, mut changes: Vec<Change>) -> Self {
         changes.retain(|change| !self.agrees(change));
         changes.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        let mut changed = Self { has_body: self.has_body, ..Self::default() };
+        let mut changed = Self { has_body: self.has_body, next: self.next.clone(), ..Self::default() };
         let mut rest = changes.as_slice();
         for (at, chunk) in self.chunks.iter().enumerate() {
             // A name beyond all others goes to the last chunk.
@@ -163,9 +163,10 @@ impl Names {
         let Self { mut all, has_body } = self;
         let names = &all.names;
         let name = |slot: &Slot| name_at(names, slot);
-        all.slots.sort_unstable_by(|one, other| name(one).cmp(name(other)).then(one.kind.cmp(&other.kind)));
-        // A name that is removed and made again while the directory is read may come twice.
-        all.slots.dedup_by(|one, other| name_at(names, one) == name_at(names, other) && one.kind == other.kind);
+        // A name that is replaced while the directory is read may come twice, as a file and as a directory: what came last is what it is.
+        let order = |one: &Slot, other: &Slot| one.kind.family().cmp(&other.kind.family()).then(other.offset.cmp(&one.offset));
+        all.slots.sort_unstable_by(|one, other| name(one).cmp(name(other)).then_with(|| order(one, other)));
+        all.slots.dedup_by(|one, other| name_at(names, one) == name_at(names, other) && one.kind.is_family_of(other.kind));
         all.shrink();
         let mut snapshot = Snapshot { has_body, ..Snapshot::default() };
         snapshot.add_sorted(all);

@@ -6,6 +6,7 @@ use super::super::record::{Record, SUMMARY_NAME};
 use super::*;
 use crate::config::Durability;
 use crate::store::commit::{self, Upload};
+use crate::store::grain::Grain;
 use crate::store::{Volume, bucket, delete, stage};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -102,7 +103,110 @@ fn what_was_answered_before_a_listing_began_is_in_it() {
     });
 }
 
+/// Directories in the kernel's memory (tmpfs), where a name that is replaced moves to the front of its directory: a reader that has passed
+/// the front and has yet to come to the name misses it.
+struct Restless {
+    top: tempfile::TempDir,
+    names: Vec<String>,
+}
+
+impl Restless {
+    /// `count` names so long that a reading takes several calls, made by `make`.
+    fn new(count: usize, make: impl Fn(&Path)) -> Self {
+        let top = tempfile::tempdir_in("/dev/shm").unwrap();
+        create_dir_all(top.path().join("bucket")).unwrap();
+        let names: Vec<String> = (0..count).map(|index| format!("{index:0200}")).collect();
+        names.iter().for_each(|name| make(&top.path().join("bucket").join(name)));
+        Self { top, names }
+    }
+
+    fn bucket(&self) -> File {
+        File::open(self.top.path().join("bucket")).unwrap()
+    }
+
+    /// Runs `look` again and again beside one who has each name change places with another file or directory, made by `make`.
+    fn while_replaced(&self, make: impl Fn(&Path), mut look: impl FnMut()) {
+        let root = path::open_root(self.top.path().as_os_str().as_encoded_bytes()).unwrap();
+        make(&self.top.path().join("other"));
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let replacer = scope.spawn(|| {
+                for name in self.names.iter().cycle().take_while(|_| !is_over.load(Relaxed)) {
+                    path::exchange(&root, b"other", &root, &[b"bucket/", name.as_bytes()].concat()).unwrap();
+                    // As fast as uploads may come, which leave the reader its turn.
+                    std::thread::sleep(std::time::Duration::from_micros(10));
+                }
+            });
+            let begun = std::time::Instant::now();
+            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                while begun.elapsed() < std::time::Duration::from_millis(300) {
+                    look();
+                }
+            }));
+            is_over.store(true, Relaxed);
+            replacer.join().unwrap();
+            looked.unwrap();
+        });
+    }
+}
+
+/// In a snapshot that is read, one that is watched, and a window onto a directory that is too large for either.
+#[test]
+fn a_name_that_never_was_gone_is_in_every_reading() {
+    let make = |path: &Path| write(path, b"").unwrap();
+    let restless = Restless::new(3000, make);
+    let bucket = restless.bucket();
+    let names = |snapshot: &Snapshot| -> Vec<Vec<u8>> {
+        (0..snapshot.len()).map(|index| snapshot.entry(index).unwrap().0.to_vec()).collect()
+    };
+    let expected: Vec<Vec<u8>> = restless.names.iter().map(|name| name.clone().into_bytes()).collect();
+    let small = SnapshotCache::alone(0, true);
+    restless.while_replaced(make, || {
+        let whole = small.load(reading(&small), bucket.as_fd(), &stat::of(&bucket).unwrap()).unwrap().unwrap();
+        assert!(names(&whole) == expected, "a snapshot");
+        let window =
+            read::window(reading(&small), bucket.as_fd(), expected[1000].as_slice(), 1500, &AtomicBool::new(false)).unwrap();
+        // What was missed at first lets others in, what was met twice keeps some out.
+        let end = 1000 + window.len();
+        assert!(names(&window) == expected[1000..end] && end > 1500, "a window");
+        assert_eq!(window.next.as_deref(), expected.get(end).map(Vec::as_slice));
+        let watched = SnapshotCache::watching(100);
+        let whole = watched.load(reading(&watched), bucket.as_fd(), &stat::of(&bucket).unwrap()).unwrap().unwrap();
+        assert!(names(&whole) == expected, "a watched snapshot");
+    });
+}
+
+/// The only object of a bucket lies in a directory that changes places with others.
+#[test]
+fn a_directory_that_never_was_gone_is_searched() {
+    let make = |path: &Path| create_dir_all(path).unwrap();
+    let restless = Restless::new(800, make);
+    let bucket = restless.bucket();
+    let cache = SnapshotCache::alone(0, true);
+    let last = restless.names.last().unwrap();
+    write(restless.top.path().join("bucket").join(last).join("object"), b"").unwrap();
+    let with_object = |path: &Path| {
+        make(path);
+        write(path.join("object"), b"").unwrap();
+    };
+    restless.while_replaced(with_object, || {
+        assert!(!walk::is_empty(&bucket, reading(&cache), &GO_ON).unwrap());
+        let mut buffer = crate::sys::dir::buffer(4096);
+        let mut met = BTreeSet::new();
+        let visited = reading(&cache).visit(&bucket, &mut buffer, |entry| {
+            met.insert(entry.name.to_vec());
+            std::ops::ControlFlow::<()>::Continue(())
+        });
+        assert!(visited.unwrap().is_continue() && met.len() == restless.names.len(), "{}", met.len());
+    });
+}
+
 static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// As on a volume whose times prove little.
+fn reading(cache: &SnapshotCache) -> Reading<'_> {
+    cache.reading(Grain::ASSUMED, false)
+}
 
 fn path_in(top: &Path, relative: &[u8]) -> PathBuf {
     top.join(std::ffi::OsStr::from_bytes(relative))
@@ -170,7 +274,7 @@ fn pages(bucket: &File, cache: &SnapshotCache, query: &Query<'_>) -> Vec<Vec<u8>
     let mut all: Vec<Vec<u8>> = Vec::new();
     let mut after = query.after.to_vec();
     loop {
-        let page = list(bucket, cache, &Query { after: &after, ..*query }, &GO_ON).unwrap();
+        let page = list(bucket, cache, reading(cache), &Query { after: &after, ..*query }, &GO_ON).unwrap();
         assert!(page.entries.len() <= query.max);
         all.extend(listed(&page));
         if !page.is_truncated {
@@ -233,11 +337,11 @@ proptest! {
         write(path_in(top.path(), b"not-\xff-text"), b"").unwrap();
         write(path_in(top.path(), b".sluice%rnot-canonical"), b"").unwrap();
         let bucket = File::open(top.path()).unwrap();
-        let cache = SnapshotCache::new(1 << 20, false);
+        let cache = SnapshotCache::alone(1 << 20, false);
         for (prefix, after, delimiter, max) in &queries {
             let prefix = prefix.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
             let after = after.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
-            let query = Query { prefix: &prefix, delimiter: delimiter.as_bytes(), after: &after, max: *max };
+            let query = Query { prefix: &prefix, delimiter: delimiter.as_bytes(), after: &after, max: *max, ..Query::default() };
             let expected = model(&keys, &query);
             let text = |all: &[Vec<u8>]| all.iter().map(|key| key.escape_ascii().to_string()).collect::<Vec<_>>();
             prop_assert_eq!(text(&pages(&bucket, &cache, &query)), text(&expected), "{:?}", query);
@@ -252,13 +356,13 @@ fn an_object_beside_its_directory_sorts_as_its_key() {
         put(top.path(), key.as_bytes());
     }
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(0, false);
+    let cache = SnapshotCache::alone(0, false);
     let query = Query { max: 100, ..Query::default() };
-    let page = list(&bucket, &cache, &query, &GO_ON).unwrap();
+    let page = list(&bucket, &cache, reading(&cache), &query, &GO_ON).unwrap();
     assert_eq!(listed(&page), ["a", "a-x", "a.x", "a/", "a//c", "a/b", "a0"].map(|key| key.as_bytes().to_vec()));
     let Entry::Object(object) = &page.entries[0] else { panic!("not an object") };
     assert_eq!(object.stat.size, 1, "the body of `a`");
-    let page = list(&bucket, &cache, &Query { delimiter: b"/", ..query }, &GO_ON).unwrap();
+    let page = list(&bucket, &cache, reading(&cache), &Query { delimiter: b"/", ..query }, &GO_ON).unwrap();
     assert_eq!(listed(&page), ["a", "a-x", "a.x", "a/", "a0"].map(|key| key.as_bytes().to_vec()));
     assert!(matches!(page.entries[3], Entry::CommonPrefix(_)));
 }
@@ -269,9 +373,9 @@ fn a_record_shows_only_while_it_is_true() {
     write(top.path().join("f"), b"12345").unwrap();
     let file = File::options().write(true).open(top.path().join("f")).unwrap();
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(1 << 20, false);
+    let cache = SnapshotCache::alone(1 << 20, false);
     let query = Query { max: 1, ..Query::default() };
-    let summary = || match &list(&bucket, &cache, &query, &GO_ON).unwrap().entries[0] {
+    let summary = || match &list(&bucket, &cache, reading(&cache), &query, &GO_ON).unwrap().entries[0] {
         Entry::Object(object) => object.summary.map(|summary| summary.etag),
         Entry::CommonPrefix(_) => None,
     };
@@ -292,16 +396,17 @@ fn nothing_for_max_zero_foreign_prefixes_and_stopped_walks() {
     std::fs::create_dir(path_in(top.path(), b"x\xff")).unwrap();
     write(path_in(top.path(), b"x\xff/y"), b"").unwrap();
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(1 << 20, false);
-    let empty = |query: Query<'_>| list(&bucket, &cache, &query, &GO_ON).unwrap() == Page::default();
+    let cache = SnapshotCache::alone(1 << 20, false);
+    let empty = |query: Query<'_>| list(&bucket, &cache, reading(&cache), &query, &GO_ON).unwrap() == Page::default();
     assert!(empty(Query::default()));
     let long = [b'a'; 2000];
     for prefix in [&b"x\xff/"[..], b"a/b/", b"../", b"a\0/", b"zzz/", &long] {
         assert!(empty(Query { prefix, max: 5, ..Query::default() }), "{}", prefix.escape_ascii());
     }
     assert!(empty(Query { after: b"\xff\xff", max: 5, ..Query::default() }));
-    let stopped = list(&bucket, &cache, &Query { max: 5, ..Query::default() }, &AtomicBool::new(true));
-    assert_eq!(stopped, Err(Errno::CANCELED));
+    let query = Query { max: 5, ..Query::default() };
+    let stopped = list(&bucket, &cache, reading(&cache), &query, &AtomicBool::new(true));
+    assert_eq!(stopped, Err(Errno::CANCELED.into()));
 }
 
 #[test]
@@ -319,13 +424,15 @@ fn a_directory_seen_through_windows_is_the_same() {
         put(top.path(), key);
     }
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::new(0, false);
+    let cache = SnapshotCache::alone(0, false);
     for (delimiter, after) in [(&b""[..], &b""[..]), (b"/", b""), (b"-", b""), (b"", b"n07-"), (b"1", b"n0"), (b"", b"n14/x")] {
         let query = Query { delimiter, after, max: 1000, ..Query::default() };
         let place = Place::default();
         let mut walk = Walk {
             bucket: bucket.as_fd(),
             cache: &cache,
+            reading: reading(&cache),
+            begun_ns: 0,
             query: &query,
             stop: &GO_ON,
             start: start_of(&query).unwrap(),

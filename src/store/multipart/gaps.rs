@@ -17,7 +17,7 @@ use crate::store::{Result, StoreError};
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
 
-const COLLAPSED_NAME: &[u8] = b"collapsed";
+pub(super) const COLLAPSED_NAME: &[u8] = b"collapsed";
 const VERSION: u8 = 1;
 const SIZE_MAX: usize = 1 + 16 + GAPS_MAX * 16 + 4;
 
@@ -28,7 +28,7 @@ pub(super) type Range = (u64, u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Collapsed {
     /// Which file.
-    pub(super) rhythm: u64,
+    pub(super) slot_size: u64,
     /// Its size before.
     size: u64,
     /// Offset and length in the file as it was, the last first.
@@ -41,9 +41,9 @@ pub(super) struct Collapsed {
 
 impl Collapsed {
     /// The plan for `gaps`, which must be given from the front.
-    pub(super) fn plan(rhythm: u64, size: u64, mut gaps: Vec<Range>) -> Self {
+    pub(super) fn plan(slot_size: u64, size: u64, mut gaps: Vec<Range>) -> Self {
         gaps.reverse();
-        Self { rhythm, size, gaps, done: 0, is_certain: true }
+        Self { slot_size, size, gaps, done: 0, is_certain: true }
     }
 
     /// All is out.
@@ -94,7 +94,7 @@ impl Collapsed {
         let mut bytes = vec![0; SIZE_MAX];
         let count = sys::file::read_full_at(&file, &mut bytes, 0)?;
         let mut collapsed = Self::decode(&bytes[..count]).ok_or(StoreError::Kernel(Errno::BADMSG))?;
-        let slots = Place::Slot { rhythm: collapsed.rhythm }.file_name();
+        let slots = Place::Slot { slot_size: collapsed.slot_size }.file_name();
         collapsed.done = collapsed.done_at(sys::stat::at(directory, &slots)?.size);
         Ok(Some(collapsed))
     }
@@ -112,18 +112,18 @@ impl Collapsed {
     }
 
     fn write(&self, volume: &Volume, directory: &OwnedFd) -> Result<()> {
-        let temporary = Temporary::new(volume)?;
+        let temporary = Temporary::new(&volume.staging()?);
         let file = sys::path::create_new(temporary.directory(), temporary.name(), 0o600, false)?;
         sys::file::write_all_at(&file, &self.encode(), 0)?;
         super::push(volume, &file)?;
         sys::path::rename(temporary.directory(), temporary.name(), directory, COLLAPSED_NAME)?;
-        super::sync_each(volume, &[directory])
+        volume.sync_each(&[directory])
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         let numbers =
-            [self.rhythm, self.size].into_iter().chain(self.gaps.iter().flat_map(|(offset, length)| [*offset, *length]));
+            [self.slot_size, self.size].into_iter().chain(self.gaps.iter().flat_map(|(offset, length)| [*offset, *length]));
         bytes.extend(numbers.flat_map(u64::to_le_bytes));
         bytes.extend_from_slice(&crc_of(&bytes));
         bytes
@@ -134,13 +134,13 @@ impl Collapsed {
         let (&version, numbers) = content.split_first()?;
         let (numbers, rest) = numbers.as_chunks::<8>();
         let mut numbers = numbers.iter().map(|number| u64::from_le_bytes(*number));
-        let (rhythm, size) = (numbers.next()?, numbers.next()?);
+        let (slot_size, size) = (numbers.next()?, numbers.next()?);
         let mut gaps = Vec::new();
         while let Some(offset) = numbers.next() {
             gaps.push((offset, numbers.next()?));
         }
         let is_ours = version == VERSION && rest.is_empty() && *crc == crc_of(content);
-        is_ours.then_some(Self { rhythm, size, gaps, done: 0, is_certain: false })
+        is_ours.then_some(Self { slot_size, size, gaps, done: 0, is_certain: false })
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) enum Layout {
     /// This file becomes the object once these bytes are in it. Only places that no part is in are written.
     InPlace { base: Place, moves: Vec<Move> },
     /// This slot file becomes the object once these ranges are out.
-    Collapse { rhythm: u64, gaps: Vec<Range> },
+    Collapse { slot_size: u64, gaps: Vec<Range> },
     /// All bytes go into a new file.
     Fresh { moves: Vec<Move> },
 }
@@ -78,12 +78,21 @@ fn fewest_moves(pieces: &[Piece], slots: Slots<'_>) -> Layout {
 }
 
 impl Layout {
+    /// Bytes that are moved from file to file for it, those that it takes away among them.
+    pub(super) fn moved_size(&self, pieces: &[Piece], in_slots: &[Piece]) -> u64 {
+        let moves = match self {
+            Self::InPlace { moves, .. } | Self::Fresh { moves } => moves.iter().map(|step| step.length).sum(),
+            Self::Collapse { .. } => 0,
+        };
+        moves + self.takes_away(pieces, in_slots).iter().map(|piece| piece.size).sum::<u64>()
+    }
+
     /// The parts in slots that are no longer there once the object's file is cut to its size: those that the object does not have.
     /// Another list of parts could, should this Complete fail after all.
     pub(super) fn takes_away(&self, pieces: &[Piece], in_slots: &[Piece]) -> Vec<Piece> {
         let base = match self {
             Self::InPlace { base, .. } => *base,
-            Self::Collapse { rhythm, .. } => Place::Slot { rhythm: *rhythm },
+            Self::Collapse { slot_size, .. } => Place::Slot { slot_size: *slot_size },
             Self::Fresh { .. } => return Vec::new(),
         };
         let is_chosen = |part: &Piece| pieces.binary_search_by_key(&part.number, |piece| piece.number).is_ok();
@@ -110,8 +119,8 @@ fn into_base(base: Place, pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> 
     let is_in_place = |target: u64, piece: &Piece| piece.place == base && piece.offset == target;
     let moving: Vec<_> = placed(pieces).filter(|(target, piece)| !is_in_place(*target, piece)).collect();
     let moves: Vec<Move> = moving.iter().filter_map(|(target, piece)| piece.moved_to(*target)).collect();
-    let Place::Slot { rhythm } = base else { return Some(Layout::InPlace { base, moves }) };
-    let is_whole = slots.collapsed.is_none_or(|(other, is_done)| other != rhythm || (is_done && moves.is_empty()));
+    let Place::Slot { slot_size } = base else { return Some(Layout::InPlace { base, moves }) };
+    let is_whole = slots.collapsed.is_none_or(|(other, is_done)| other != slot_size || (is_done && moves.is_empty()));
     // A part that would be moved within the file could not be found again after a crash.
     let moves_itself = moving.iter().any(|(_, piece)| piece.place == base && piece.size > 0);
     if !slots.are_fenced || !is_whole || moves_itself {
@@ -127,14 +136,14 @@ fn into_base(base: Place, pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> 
 }
 
 fn collapse(pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> {
-    let Place::Slot { rhythm } = pieces.first()?.place else { return None };
-    if !slots.are_fenced || slots.collapsed.is_some_and(|(other, _)| other == rhythm) {
+    let Place::Slot { slot_size } = pieces.first()?.place else { return None };
+    if !slots.are_fenced || slots.collapsed.is_some_and(|(other, _)| other == slot_size) {
         return None;
     }
     let mut gaps = Vec::new();
     let mut end = 0;
     for piece in pieces {
-        if piece.place != (Place::Slot { rhythm }) || piece.offset < end || !end.is_multiple_of(BLOCK_ALIGN as u64) {
+        if piece.place != (Place::Slot { slot_size }) || piece.offset < end || !end.is_multiple_of(BLOCK_ALIGN as u64) {
             return None;
         }
         if piece.offset > end {
@@ -142,7 +151,7 @@ fn collapse(pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> {
         }
         end = piece.offset + piece.size;
     }
-    (gaps.len() <= GAPS_MAX).then_some(Layout::Collapse { rhythm, gaps })
+    (gaps.len() <= GAPS_MAX).then_some(Layout::Collapse { slot_size, gaps })
 }
 
 #[cfg(test)]
@@ -152,7 +161,7 @@ mod tests {
     const S: u64 = 8 << 20;
 
     fn slot(number: u32, size: u64) -> Piece {
-        Piece { number, size, place: Place::Slot { rhythm: S }, offset: S * u64::from(number - 1) }
+        Piece { number, size, place: Place::Slot { slot_size: S }, offset: S * u64::from(number - 1) }
     }
 
     fn stray(number: u32, size: u64) -> Piece {
@@ -165,7 +174,7 @@ mod tests {
 
     fn in_place(moves: &[(Piece, u64)]) -> Layout {
         let moves = moves.iter().filter_map(|(piece, target)| piece.moved_to(*target)).collect();
-        Layout::InPlace { base: Place::Slot { rhythm: S }, moves }
+        Layout::InPlace { base: Place::Slot { slot_size: S }, moves }
     }
 
     #[test]
@@ -200,18 +209,18 @@ mod tests {
     fn gaps_between_slots_are_taken_out() {
         let pieces = [slot(1, S), slot(3, S), slot(7, 9)];
         let gaps = vec![(S, S), (3 * S, 3 * S)];
-        assert_eq!(choose(&pieces, free(&pieces)), Layout::Collapse { rhythm: S, gaps });
+        assert_eq!(choose(&pieces, free(&pieces)), Layout::Collapse { slot_size: S, gaps });
         let gaps = vec![(0, S)];
-        assert_eq!(choose(&[slot(2, S)], free(&[])), Layout::Collapse { rhythm: S, gaps });
+        assert_eq!(choose(&[slot(2, S)], free(&[])), Layout::Collapse { slot_size: S, gaps });
         let shorter = [slot(1, S - 4096), slot(2, S)];
-        assert_eq!(choose(&shorter, free(&shorter)), Layout::Collapse { rhythm: S, gaps: vec![(S - 4096, 4096)] });
+        assert_eq!(choose(&shorter, free(&shorter)), Layout::Collapse { slot_size: S, gaps: vec![(S - 4096, 4096)] });
     }
 
     #[test]
     fn what_copies_fewer_bytes_is_done_where_parts_are_left_out() {
         let pieces = [slot(1, S), slot(3, S), slot(4, S), slot(5, S)];
         let (kept, left_out) = ([pieces[0], pieces[1], pieces[3]], [pieces[2]]);
-        let collapse = Layout::Collapse { rhythm: S, gaps: vec![(S, S), (3 * S, S)] };
+        let collapse = Layout::Collapse { slot_size: S, gaps: vec![(S, S), (3 * S, S)] };
         assert_eq!(choose(&kept, free(&pieces)), collapse);
         assert_eq!(collapse.takes_away(&kept, &pieces), left_out);
         assert_eq!(choose(&left_out, free(&pieces)), fresh(&left_out));

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use crate::digest::Algorithm;
 use crate::digest::checksum::{Hasher, Value};
 use crate::limits::PART_NUMBER_MAX;
-use crate::store::record::ChecksumAlgorithm;
+use crate::store::record;
 use crate::store::{Result, StoreError};
 use crate::sys::{self, Errno};
 
@@ -26,7 +26,7 @@ const CRC_OFFSET: usize = ENTRY_SIZE - 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     /// In the slot of its number, in the file of slots of this size.
-    Slot { rhythm: u64 },
+    Slot { slot_size: u64 },
     /// In a file of its own.
     Stray { number: u32, attempt: u32 },
 }
@@ -35,9 +35,22 @@ impl Place {
     /// The name of the file.
     pub(super) fn file_name(self) -> Vec<u8> {
         match self {
-            Self::Slot { rhythm } => format!("data.{rhythm}").into_bytes(),
+            Self::Slot { slot_size } => format!("data.{slot_size}").into_bytes(),
             Self::Stray { number, attempt } => format!("part.{number}.{attempt}").into_bytes(),
         }
+    }
+
+    /// The place whose file has this name.
+    pub(super) fn of_file_name(name: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(name).ok()?;
+        let place = match text.strip_prefix("data.") {
+            Some(slot_size) => Self::Slot { slot_size: slot_size.parse().ok()? },
+            None => {
+                let (number, attempt) = text.strip_prefix("part.")?.split_once('.')?;
+                Self::Stray { number: number.parse().ok()?, attempt: attempt.parse().ok()? }
+            }
+        };
+        (place.file_name() == name).then_some(place)
     }
 }
 
@@ -47,6 +60,8 @@ pub(super) struct Part {
     pub(super) size: u64,
     pub(super) md5: [u8; 16],
     pub(super) checksum: Option<Value>,
+    /// The checksum is one that the server gave it: nobody has sent it, nor asked for it.
+    pub(super) is_given: bool,
     pub(super) modified_ns: i64,
     pub(super) place: Place,
 }
@@ -55,36 +70,37 @@ pub(super) struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// The slot of part `number` is taken, for good.
-    Claim { number: u32, rhythm: u64 },
+    Claim { number: u32, slot_size: u64 },
     /// Part `number` is there.
     Part { number: u32, part: Part },
 }
 
 impl Entry {
-    /// Version, kind, checksum algorithm, 0; then number, attempt, rhythm, size, time, MD5, checksum; the CRC at the end.
+    /// Version, kind, checksum algorithm, whether that was given; then number, attempt, slot_size, size, time, MD5, checksum; the CRC at the end.
     pub(super) fn encode(&self) -> [u8; ENTRY_SIZE] {
         let mut bytes = [0; ENTRY_SIZE];
         bytes[0] = VERSION;
         match self {
-            Self::Claim { number, rhythm } => {
+            Self::Claim { number, slot_size } => {
                 bytes[1] = CLAIM;
                 bytes[4..8].copy_from_slice(&number.to_le_bytes());
-                bytes[12..20].copy_from_slice(&rhythm.to_le_bytes());
+                bytes[12..20].copy_from_slice(&slot_size.to_le_bytes());
             }
             Self::Part { number, part } => {
-                let (attempt, rhythm) = match part.place {
-                    Place::Slot { rhythm } => (0, rhythm),
+                let (attempt, slot_size) = match part.place {
+                    Place::Slot { slot_size } => (0, slot_size),
                     Place::Stray { attempt, .. } => (attempt, 0),
                 };
                 bytes[1] = PART;
+                bytes[3] = u8::from(part.is_given);
                 bytes[4..8].copy_from_slice(&number.to_le_bytes());
                 bytes[8..12].copy_from_slice(&attempt.to_le_bytes());
-                bytes[12..20].copy_from_slice(&rhythm.to_le_bytes());
+                bytes[12..20].copy_from_slice(&slot_size.to_le_bytes());
                 bytes[20..28].copy_from_slice(&part.size.to_le_bytes());
                 bytes[28..36].copy_from_slice(&part.modified_ns.to_le_bytes());
                 bytes[36..52].copy_from_slice(&part.md5);
                 if let Some(value) = part.checksum {
-                    bytes[2] = ChecksumAlgorithm::from(value.algorithm()) as u8;
+                    bytes[2] = record::code_of(value.algorithm());
                     bytes[52..][..value.as_bytes().len()].copy_from_slice(value.as_bytes());
                 }
             }
@@ -100,26 +116,27 @@ impl Entry {
         if bytes[CRC_OFFSET..] != crc_of(bytes) || bytes[0] != VERSION {
             return None;
         }
-        let (number, rhythm) = (u32_at(4)?, u64_at(12)?);
+        let (number, slot_size) = (u32_at(4)?, u64_at(12)?);
         if !(1..=PART_NUMBER_MAX).contains(&number) {
             return None;
         }
         match bytes[1] {
-            CLAIM => Some(Self::Claim { number, rhythm }),
+            CLAIM => Some(Self::Claim { number, slot_size }),
             PART => {
-                let place = match rhythm {
+                let place = match slot_size {
                     0 => Place::Stray { number, attempt: u32_at(8)? },
-                    rhythm => Place::Slot { rhythm },
+                    slot_size => Place::Slot { slot_size },
                 };
                 let checksum = match bytes[2] {
                     0 => None,
                     code => {
-                        let algorithm = Algorithm::from(ChecksumAlgorithm::decode(code).ok()?);
+                        let algorithm = record::algorithm_of(code).ok()?;
                         Some(Value::from_bytes(algorithm, &bytes[52..][..algorithm.size()])?)
                     }
                 };
                 let md5 = *bytes[36..].first_chunk()?;
-                let part = Part { size: u64_at(20)?, md5, checksum, modified_ns: u64_at(28)? as i64, place };
+                let part =
+                    Part { size: u64_at(20)?, md5, checksum, is_given: bytes[3] != 0, modified_ns: u64_at(28)? as i64, place };
                 Some(Self::Part { number, part })
             }
             _ => None,
@@ -161,10 +178,17 @@ mod tests {
 
     fn entries() -> Vec<Entry> {
         let value = Value::from_bytes(Algorithm::Sha256, &[7; 32]);
-        let slot = Part { size: 5 << 20, md5: [3; 16], checksum: value, modified_ns: -5, place: Place::Slot { rhythm: 5 << 20 } };
+        let slot = Part {
+            size: 5 << 20,
+            md5: [3; 16],
+            checksum: value,
+            is_given: true,
+            modified_ns: -5,
+            place: Place::Slot { slot_size: 5 << 20 },
+        };
         let stray = Part { checksum: None, place: Place::Stray { number: 10_000, attempt: 9 }, ..slot };
         vec![
-            Entry::Claim { number: 1, rhythm: 5 << 20 },
+            Entry::Claim { number: 1, slot_size: 5 << 20 },
             Entry::Part { number: 1, part: slot },
             Entry::Part { number: 10_000, part: stray },
         ]

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use crate::digest::Algorithm;
 use crate::digest::checksum::Kind;
 use crate::limits::{EXTENDED_RECORD_SIZE_MAX, KEY_SIZE_MAX, NAME_SIZE_MAX};
-use crate::store::record::{ChecksumAlgorithm, ChecksumKind, Record};
+use crate::store::record::{self, Record};
 use crate::store::{Result, StoreError};
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
@@ -33,7 +33,7 @@ impl Manifest {
     pub(super) fn encode(&self) -> Vec<u8> {
         let encoded = self.record.encode();
         let (algorithm, kind) = match self.checksum {
-            Some((algorithm, kind)) => (ChecksumAlgorithm::from(algorithm) as u8, ChecksumKind::from(kind) as u8),
+            Some((algorithm, kind)) => (record::code_of(algorithm), record::code_of_kind(kind)),
             None => (0, 0),
         };
         let mut bytes = vec![VERSION, algorithm, kind];
@@ -51,7 +51,7 @@ impl Manifest {
         let (time, mut rest) = rest.split_first_chunk()?;
         let checksum = match algorithm {
             0 => None,
-            code => Some((ChecksumAlgorithm::decode(code).ok()?.into(), ChecksumKind::decode(kind).ok()?.into())),
+            code => Some((record::algorithm_of(code).ok()?, record::kind_of(kind).ok()?)),
         };
         let mut fields = [&[][..]; 4];
         for field in &mut fields {
@@ -101,11 +101,15 @@ pub(super) fn unchoose(directory: &OwnedFd, name: &[u8]) -> Result<Option<OwnedF
     Ok(Some(file))
 }
 
-/// Whether the chosen file has left: its rename completed the upload, and only the removal of the rest was cut off.
+/// Whether the chosen file has left, or has a name elsewhere as well: then it is the object, and only the removal of the rest was cut
+/// off. A file that is not the object has no second name but while it gets one; the sweep at start takes that away first.
 pub(super) fn is_published(directory: &OwnedFd) -> bool {
     let mut chosen = [0; NAME_SIZE_MAX];
     match sys::xattr::read_at(directory, MANIFEST_NAME, CHOSEN_NAME, &mut chosen) {
-        Ok(Some(size)) => matches!(sys::stat::at(directory, &chosen[..size]), Err(Errno::NOENT)),
+        Ok(Some(size)) => match sys::stat::at(directory, &chosen[..size]) {
+            Ok(stat) => stat.nlink > 1,
+            Err(errno) => errno == Errno::NOENT,
+        },
         _ => false,
     }
 }

@@ -24,6 +24,8 @@
 
 mod complete;
 mod gaps;
+mod id;
+mod index;
 mod layout;
 mod list;
 mod log;
@@ -36,7 +38,9 @@ mod tests;
 use std::os::fd::OwnedFd;
 
 use super::barrier::Ticket;
+use super::own::Own;
 use super::record::Record;
+use super::staging::Purpose;
 use super::tree::directories_in;
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, sweep};
@@ -48,9 +52,10 @@ use crate::sys::{self, Errno};
 use manifest::{MANIFEST_NAME, Manifest};
 
 pub use complete::{ChosenPart, Completion, complete};
+pub use id::is_id;
 pub use list::{ListedPart, ListedUpload, PartsPage, UploadsPage, UploadsQuery, list_parts, list_uploads};
-pub use part::{CopiedPart, PartTarget, StoredPart, copy_part, finish_part, plan_part};
-pub use table::Uploads;
+pub use part::{CopiedPart, PartTarget, StoredPart, copy_part, finish_part, plan_part, plan_sent_part};
+pub use table::{Fence, Uploads};
 
 /// Why an upload was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +71,10 @@ pub enum UploadError {
     PartOrder,
     /// Another Complete or Abort of it is under way.
     Busy,
+    /// Parts of it are still being written where this Complete would make the object: come again, with its `fence`.
+    Written,
+    /// More bytes would have to be moved than this Complete may.
+    Long,
     /// Smaller than 5 MiB and not the last.
     PartTooSmall {
         /// Its number.
@@ -79,6 +88,32 @@ pub enum UploadError {
     Size,
     /// The object's checksum is not the one of the request, or cannot be made of what the parts have.
     Checksum,
+    /// The upload announced one checksum, and another one was sent, or none where there must be one.
+    OtherChecksum {
+        /// The one that was announced.
+        announced: Algorithm,
+        /// The one that was sent.
+        sent: Option<Algorithm>,
+    },
+    /// The checksum is to be made of the parts in another way than the upload announced.
+    OtherChecksumType {
+        /// The one that was announced.
+        announced: Kind,
+    },
+    /// The list has a part without the checksum that the upload announced for each.
+    PartChecksumMissing {
+        /// The one that was announced.
+        announced: Algorithm,
+        /// The part's number.
+        number: u32,
+    },
+    /// The list has a part with a checksum that it was not uploaded with.
+    PartOtherChecksum {
+        /// The one in the list.
+        given: Algorithm,
+        /// The part's number.
+        number: u32,
+    },
 }
 
 impl From<UploadError> for StoreError {
@@ -123,17 +158,18 @@ pub fn create(volume: &Volume, bucket: &str, key: &[u8], new: NewUpload) -> Resu
     let id = format!("{:016x}{}", initiated_ns.max(0), hex::encode(&random));
     let manifest =
         Manifest { bucket: bucket.to_owned(), key: key.to_vec(), initiated_ns, checksum: new.checksum, record: new.record };
-    let temporary = volume.temporary_name();
-    sys::path::mkdir(&volume.staging, &temporary, 0o700)?;
-    let moved = fill(volume, &temporary, &manifest).and_then(|()| appear(volume, &temporary, bucket, &id));
+    let own = volume.own()?;
+    let temporary = own.staging.name(&Purpose::Upload);
+    sys::path::mkdir(own.staging.directory(), &temporary, 0o700)?;
+    let moved = fill(volume, &own, &temporary, &manifest).and_then(|()| appear(volume, &own, &temporary, bucket, &id));
     if let Err(error) = moved {
-        discard(volume, &temporary);
+        discard(volume, &own, &temporary);
         return Err(error);
     }
     // A bucket that was removed meanwhile has taken its uploads along, but for one that came a moment later; and one that was made
     // again since then has not kept those of the old one.
     let path = [bucket.as_bytes(), b"/", id.as_bytes()].concat();
-    let is_there = super::bucket::head(volume, bucket).and_then(|_| match sys::stat::at(&volume.uploads, &path) {
+    let is_there = super::bucket::head(volume, bucket).and_then(|_| match sys::stat::at(&own.uploads, &path) {
         Err(errno) if sys::errno::is_gone(errno) => Err(StoreError::NoBucket),
         stat => Ok(stat.map(drop)?),
     });
@@ -145,28 +181,25 @@ pub fn create(volume: &Volume, bucket: &str, key: &[u8], new: NewUpload) -> Resu
 }
 
 /// The directory's first files, pushed before it gets its name.
-fn fill(volume: &Volume, temporary: &[u8], manifest: &Manifest) -> Result<()> {
-    let directory = sys::path::open_dir(&volume.staging, temporary, Symlinks::Deny)?;
+fn fill(volume: &Volume, own: &Own, temporary: &[u8], manifest: &Manifest) -> Result<()> {
+    let directory = sys::path::open_dir(own.staging.directory(), temporary, Symlinks::Deny)?;
     let file = sys::path::create_new(&directory, MANIFEST_NAME, 0o600, false)?;
     sys::file::write_all_at(&file, &manifest.encode(), 0)?;
     push(volume, &file)?;
     let log = sys::path::create_new(&directory, log::LOG_NAME, 0o600, false)?;
-    sync_each(volume, &[&log, &directory])
+    volume.sync_each(&[&log, &directory])
 }
 
-fn appear(volume: &Volume, temporary: &[u8], bucket: &str, id: &str) -> Result<()> {
-    match sys::path::mkdir(&volume.uploads, bucket.as_bytes(), 0o700) {
+fn appear(volume: &Volume, own: &Own, temporary: &[u8], bucket: &str, id: &str) -> Result<()> {
+    match sys::path::mkdir(&own.uploads, bucket.as_bytes(), 0o700) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let home = sys::path::open_dir(&volume.uploads, bucket.as_bytes(), Symlinks::Deny)?;
-    match sys::path::rename(&volume.staging, temporary, &home, id.as_bytes()) {
-        Ok(()) => {}
-        // The bucket was removed, and this directory with it.
-        Err(Errno::NOENT) => return Err(StoreError::NoBucket),
-        Err(errno) => return Err(errno.into()),
-    }
-    sync_each(volume, &[&home, &volume.uploads])
+    // ENOENT: the bucket was removed, and this directory with it.
+    let of_bucket = |errno: Errno| if errno == Errno::NOENT { StoreError::NoBucket } else { errno.into() };
+    let home = sys::path::open_dir(&own.uploads, bucket.as_bytes(), Symlinks::Deny).map_err(of_bucket)?;
+    sys::path::rename(own.staging.directory(), temporary, &home, id.as_bytes()).map_err(of_bucket)?;
+    volume.sync_each(&[&home, &own.uploads])
 }
 
 /// Ends an upload without an object. Parts that are still being received fail at their next write. `Busy` during a Complete.
@@ -192,35 +225,38 @@ pub struct Forgotten(Option<Vec<u8>>);
 impl Forgotten {
     /// Removes their files, which can be many: under no lock.
     pub fn discard(self, volume: &Volume) {
-        if let Some(temporary) = self.0 {
-            discard(volume, &temporary);
+        if let (Some(temporary), Some(own)) = (self.0, volume.own_if_any()) {
+            discard(volume, &own, &temporary);
         }
     }
 }
 
 /// Ends all uploads of a bucket that is not there. The caller holds the lock of buckets, so that none of a new one is meant.
 pub fn forget_bucket(volume: &Volume, bucket: &str) -> Result<Forgotten> {
-    let temporary = volume.temporary_name();
-    match sys::path::rename(&volume.uploads, bucket.as_bytes(), &volume.staging, &temporary) {
+    // Where there never was room for our directory there are no uploads.
+    let Some(own) = volume.own_if_any() else { return Ok(Forgotten(None)) };
+    let temporary = own.staging.name(&Purpose::Uploads);
+    match sys::path::rename(&own.uploads, bucket.as_bytes(), own.staging.directory(), &temporary) {
         Ok(()) => {}
         Err(Errno::NOENT) => return Ok(Forgotten(None)),
         Err(errno) => return Err(errno.into()),
     }
     volume.multipart.end_all(bucket);
-    sync_each(volume, &[&volume.uploads])?;
+    volume.sync_each(&[&own.uploads])?;
     Ok(Forgotten(Some(temporary)))
 }
 
 /// Removes what a dead process left of uploads that were completed. What cannot be read stays until the next start.
 pub(super) fn sweep_completed(volume: &Volume) {
-    for bucket in directories_in(&volume.uploads).unwrap_or_default() {
-        let Ok(home) = sys::path::open_dir(&volume.uploads, &bucket, Symlinks::Deny) else { continue };
-        for id in directories_in(&home).unwrap_or_default() {
+    let Some(own) = volume.own_if_any() else { return };
+    for bucket in directories_in(volume.reading(), &own.uploads).unwrap_or_default() {
+        let Ok(home) = sys::path::open_dir(&own.uploads, &bucket, Symlinks::Deny) else { continue };
+        for id in directories_in(volume.reading(), &home).unwrap_or_default() {
             let Ok(directory) = sys::path::open_dir(&home, &id, Symlinks::Deny) else { continue };
             if manifest::is_published(&directory) {
-                let temporary = volume.temporary_name();
-                if sys::path::rename(&home, &id, &volume.staging, &temporary).is_ok() {
-                    discard(volume, &temporary);
+                let temporary = own.staging.name(&Purpose::Upload);
+                if sys::path::rename(&home, &id, own.staging.directory(), &temporary).is_ok() {
+                    discard(volume, &own, &temporary);
                 }
             }
         }
@@ -237,43 +273,47 @@ fn vanish(volume: &Volume, bucket: &str, id: &str) -> Result<()> {
 
 /// Takes an upload's directory away in one step, then removes what is in it.
 fn take_away(volume: &Volume, bucket: &str, id: &str) -> Result<()> {
-    let temporary = volume.temporary_name();
-    let home = sys::path::open_dir(&volume.uploads, bucket.as_bytes(), Symlinks::Deny)?;
-    match sys::path::rename(&home, id.as_bytes(), &volume.staging, &temporary) {
-        Ok(()) => discard(volume, &temporary),
+    let Some(own) = volume.own_if_any() else { return Ok(()) };
+    let temporary = own.staging.name(&Purpose::Upload);
+    let home = match sys::path::open_dir(&own.uploads, bucket.as_bytes(), Symlinks::Deny) {
+        Ok(home) => home,
+        // Its bucket was removed meanwhile, and all uploads in it.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    match sys::path::rename(&home, id.as_bytes(), own.staging.directory(), &temporary) {
+        Ok(()) => discard(volume, &own, &temporary),
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     }
-    sync_each(volume, &[&home])
+    volume.sync_each(&[&home])
 }
 
-/// Removes a directory in staging; what cannot be removed now goes at the next start.
-fn discard(volume: &Volume, temporary: &[u8]) {
-    if let Ok(directory) = sys::path::open_dir(&volume.staging, temporary, Symlinks::Deny) {
-        sweep::remove_all(&directory);
-    }
-    let _ = sys::path::rmdir(&volume.staging, temporary);
+/// Removes an upload, or those of a bucket, in staging; what cannot be removed now goes at the next start.
+fn discard(volume: &Volume, own: &Own, temporary: &[u8]) {
+    sweep::upload(volume.reading(), &own.staging, temporary);
+}
+
+/// Whether an upload's directory has files of this name.
+pub(super) fn is_file_name(name: &[u8]) -> bool {
+    matches!(name, MANIFEST_NAME | log::LOG_NAME | gaps::COLLAPSED_NAME) || log::Place::of_file_name(name).is_some()
+}
+
+/// Whether a directory of uploads has one of this name.
+pub(super) fn is_upload_id(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(id::is_id)
+}
+
+/// Whether this is an upload's directory.
+pub(super) fn is_upload(directory: &OwnedFd) -> bool {
+    Manifest::read(directory).is_ok()
 }
 
 /// Before a file's bytes are relied on: no dirty page left, or synced where no shared barrier does it.
 fn push(volume: &Volume, file: &OwnedFd) -> Result<()> {
     match volume.sync() {
         Sync::Barrier => Ok(sys::file::write_back(file)?),
-        Sync::Each => sync_each(volume, &[file]),
+        Sync::Each => volume.sync_each(&[file]),
         Sync::Never => Ok(()),
     }
-}
-
-/// Where no shared barrier does it: these, one after the other.
-fn sync_each(volume: &Volume, files: &[&OwnedFd]) -> Result<()> {
-    if volume.sync() != Sync::Each {
-        return Ok(());
-    }
-    for file in files {
-        if sys::file::sync(file).is_err() {
-            volume.barrier.fail();
-            return Err(StoreError::VolumeFailed);
-        }
-    }
-    Ok(())
 }

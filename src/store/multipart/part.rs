@@ -2,15 +2,15 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::log::{Entry, Part, Place};
 use super::table::{self, State, Upload, slot_offset};
-use super::{UploadError, UploadName, manifest, push, sync_each};
+use super::{UploadError, UploadName, manifest, push};
 use crate::digest::Algorithm;
 use crate::digest::checksum::{Kind, Value};
 use crate::limits::{
-    BLOCK_ALIGN, PART_NUMBER_MAX, PART_SIZE_MIN, PUT_SIZE_MAX, RESERVE_SIZE_MIN, RHYTHMS_MAX, SLOT_FILE_SIZE_MAX,
+    BLOCK_ALIGN, PART_NUMBER_MAX, PART_SIZE_MIN, PUT_SIZE_MAX, RESERVE_SIZE_MIN, SLOT_FILE_SIZE_MAX, SLOT_SIZES_MAX,
 };
 use crate::store::barrier::Ticket;
 use crate::store::copy::Digested;
@@ -33,6 +33,8 @@ pub struct PartTarget {
     pub size_max: u64,
     /// The checksum that the upload announced: every part needs it, whether the client sends one or not.
     pub checksum: Option<(Algorithm, Kind)>,
+    /// Its checksum is sent by nobody.
+    is_given: bool,
     number: u32,
     place: Place,
     upload: Arc<Upload>,
@@ -61,10 +63,37 @@ pub struct CopiedPart {
 
 /// Finds a place for part `number`, of `size` bytes where that is known. A full disk is found out here.
 pub fn plan_part(volume: &Volume, name: &UploadName<'_>, number: u32, size: Option<u64>, direct: bool) -> Result<PartTarget> {
+    plan(volume, table::find(volume, name)?, number, size, direct)
+}
+
+/// The same for a part that a client sends, with this checksum or with none. A whole object's checksum is made of values that are
+/// computed here; a composite one of values that the client knows, so that it must have sent each
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>).
+pub fn plan_sent_part(
+    volume: &Volume,
+    name: &UploadName<'_>,
+    number: u32,
+    size: Option<u64>,
+    direct: bool,
+    sent: Option<Algorithm>,
+) -> Result<PartTarget> {
+    let upload = table::find(volume, name)?;
+    match (upload.manifest.checksum, sent) {
+        (Some((announced, _)), Some(other)) if other != announced => {
+            return Err(UploadError::OtherChecksum { announced, sent }.into());
+        }
+        (Some((announced, Kind::Composite)), None) => return Err(UploadError::OtherChecksum { announced, sent }.into()),
+        _ => {}
+    }
+    let mut target = plan(volume, upload, number, size, direct)?;
+    target.is_given &= sent.is_none();
+    Ok(target)
+}
+
+fn plan(volume: &Volume, upload: Arc<Upload>, number: u32, size: Option<u64>, direct: bool) -> Result<PartTarget> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
-    let upload = table::find(volume, name)?;
     if !(1..=PART_NUMBER_MAX).contains(&number) {
         return Err(UploadError::Part { number }.into());
     }
@@ -74,11 +103,11 @@ pub fn plan_part(volume: &Volume, name: &UploadName<'_>, number: u32, size: Opti
     upload.check_open()?;
     let slot = size.and_then(|size| state.slot_for(number, size));
     let (place, file) = match slot {
-        Some(rhythm) => {
-            let place = Place::Slot { rhythm };
+        Some(slot_size) => {
+            let place = Place::Slot { slot_size };
             let flags = flags | OpenFlags::CREATE | OpenFlags::RDWR;
             let file = sys::path::open(&upload.directory, &place.file_name(), flags, FILE_MODE, Symlinks::Deny)?;
-            upload.append(&mut state, Entry::Claim { number, rhythm })?;
+            upload.append(&mut state, Entry::Claim { number, slot_size })?;
             state.writers += 1;
             (place, file)
         }
@@ -86,12 +115,13 @@ pub fn plan_part(volume: &Volume, name: &UploadName<'_>, number: u32, size: Opti
     };
     drop(state);
     let offset = match place {
-        Place::Slot { rhythm } => slot_offset(rhythm, number),
+        Place::Slot { slot_size } => slot_offset(slot_size, number),
         Place::Stray { .. } => 0,
     };
     let size_max = if slot.is_some() { size.unwrap_or(0) } else { PUT_SIZE_MAX };
     let checksum = upload.manifest.checksum;
-    let target = PartTarget { file, is_direct: direct, offset, size_max, checksum, number, place, upload, is_finished: false };
+    let (is_given, is_finished) = (checksum.is_none(), false);
+    let target = PartTarget { file, is_direct: direct, offset, size_max, checksum, is_given, number, place, upload, is_finished };
     target.reserve(size.unwrap_or(0))?;
     Ok(target)
 }
@@ -120,9 +150,9 @@ pub fn finish_part(
     };
     assert!(is_whole, "a part that is not all there is never recorded");
     push(volume, &target.file)?;
-    sync_each(volume, &[&target.upload.directory])?;
+    volume.sync_each(&[&target.upload.directory])?;
     let modified_ns = sys::clock::realtime_ns();
-    let part = Part { size, md5, checksum, modified_ns, place: target.place };
+    let part = Part { size, md5, checksum, is_given: target.is_given, modified_ns, place: target.place };
     let replaced = target.record(volume, part)?;
     push(volume, &target.upload.log)?;
     if let Some(place @ Place::Stray { .. }) = replaced {
@@ -131,19 +161,23 @@ pub fn finish_part(
     Ok(StoredPart { ticket: volume.barrier.published(), modified_ns })
 }
 
-/// UploadPartCopy: a range of an object as part `number`, by sharing blocks where the filesystem can.
+/// UploadPartCopy: a range of an object as part `number`, by sharing blocks where the filesystem can. `stop` ends it early.
 pub fn copy_part(
     volume: &Volume,
     name: &UploadName<'_>,
     number: u32,
     source: &Object,
     range: std::ops::Range<u64>,
-    progress: &AtomicU64,
+    stop: &AtomicBool,
 ) -> Result<CopiedPart> {
     let length = range.end.saturating_sub(range.start);
     let target = plan_part(volume, name, number, Some(length), false)?;
-    let ways =
-        Digested { algorithm: target.checksum.map(|(algorithm, _)| algorithm), progress, is_closed: &|| target.is_closed() };
+    let ways = Digested {
+        algorithm: Some(target.checksum.map_or(Algorithm::DEFAULT, |(algorithm, _)| algorithm)),
+        progress: &AtomicU64::new(0),
+        stop,
+        is_closed: &|| target.is_closed(),
+    };
     let (md5, checksum) = ways.range(&target.file, target.offset, &source.file, range.start, length)?;
     if !object::is_unchanged(&source.file, &source.state) {
         return Err(StoreError::Contended);
@@ -193,7 +227,7 @@ impl PartTarget {
         if let Some(place @ Place::Stray { .. }) = replaced
             && let Some(mark) = manifest::unchoose(&self.upload.directory, &place.file_name())?
         {
-            sync_each(volume, &[&mark])?;
+            volume.sync_each(&[&mark])?;
         }
         self.upload.append(&mut state, Entry::Part { number: self.number, part })?;
         drop(state);
@@ -217,17 +251,17 @@ impl Drop for PartTarget {
 impl State {
     /// The slot file in which this part gets its slot, if it gets one.
     fn slot_for(&mut self, number: u32, size: u64) -> Option<u64> {
-        let fits = |rhythm: u64| slot_offset(rhythm, number).saturating_add(rhythm) <= SLOT_FILE_SIZE_MAX;
-        let last = self.rhythms.last().copied();
-        let can_be_rhythm = size >= PART_SIZE_MIN && size.is_multiple_of(BLOCK_ALIGN as u64);
-        let rhythm = match last {
+        let fits = |slot_size: u64| slot_offset(slot_size, number).saturating_add(slot_size) <= SLOT_FILE_SIZE_MAX;
+        let last = self.slot_sizes.last().copied();
+        let can_be_slot_size = size >= PART_SIZE_MIN && size.is_multiple_of(BLOCK_ALIGN as u64);
+        let slot_size = match last {
             Some(last) if size <= last => last,
-            _ if can_be_rhythm && self.rhythms.len() < RHYTHMS_MAX => size,
+            _ if can_be_slot_size && self.slot_sizes.len() < SLOT_SIZES_MAX => size,
             _ => return None,
         };
-        let is_collapsed = self.collapsed.as_ref().is_some_and(|collapsed| collapsed.rhythm == rhythm);
-        let is_free = size > 0 && !is_collapsed && !self.claims.contains(&(rhythm, number));
-        (is_free && fits(rhythm)).then_some(rhythm)
+        let is_collapsed = self.collapsed.as_ref().is_some_and(|collapsed| collapsed.slot_size == slot_size);
+        let is_free = size > 0 && !is_collapsed && !self.claims.contains(&(slot_size, number));
+        (is_free && fits(slot_size)).then_some(slot_size)
     }
 }
 

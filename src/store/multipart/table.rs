@@ -2,33 +2,50 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::gaps::Collapsed;
+use super::id::is_id;
+use super::index::Index;
 use super::log::{self, ENTRY_SIZE, Entry, LOG_NAME, Part, Place};
 use super::manifest::{self, Manifest};
 use super::{UploadError, UploadName};
-use crate::limits::UPLOADS_CACHED_MAX;
+use crate::limits::{UPLOADS_CACHED_MAX, UPLOADS_CACHED_PARTS_MAX};
 use crate::store::volume::Volume;
-use crate::store::{Result, StoreError, key};
+use crate::store::{Result, StoreError, bucket, key};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno};
-
-/// Digits of an upload id.
-const ID_SIZE: usize = 48;
 
 /// The uploads in use, and some that were lately.
 #[derive(Default)]
 pub struct Uploads {
     entries: Mutex<HashMap<String, Arc<Entrance>>>,
+    pub(super) index: Index,
 }
 
-/// Where those who want the same upload meet while one of them reads its log.
+/// Where those who want the same upload meet. One of them reads its log; the others come again.
 #[derive(Default)]
 struct Entrance {
-    upload: Mutex<Option<Arc<Upload>>>,
+    upload: Mutex<Inside>,
+}
+
+#[derive(Default)]
+enum Inside {
+    #[default]
+    Nothing,
+    /// Somebody reads the log of an upload in this bucket, which may be removed meanwhile.
+    Reader {
+        bucket: String,
+        has_ended: bool,
+    },
+    Upload(Arc<Upload>),
+}
+
+/// Reads a log; leaves the entrance as it was found if that fails.
+struct Reading<'a> {
+    entrance: &'a Entrance,
 }
 
 /// An upload in use.
@@ -38,10 +55,8 @@ pub(super) struct Upload {
     pub(super) manifest: Manifest,
     phase: AtomicU8,
     state: Mutex<State>,
-    /// Told when a writer of a slot has left.
-    left: Condvar,
-    /// Held by the one Complete or Abort at a time.
-    turn: Mutex<()>,
+    /// One Complete or Abort at a time.
+    has_turn: AtomicBool,
 }
 
 const OPEN: u8 = 0;
@@ -52,7 +67,7 @@ const ENDED: u8 = 2;
 pub(super) struct State {
     pub(super) parts: BTreeMap<u32, Part>,
     /// Sizes of the slot files; slots are given out in the largest.
-    pub(super) rhythms: BTreeSet<u64>,
+    pub(super) slot_sizes: BTreeSet<u64>,
     /// Slots that were given out: size, part number.
     pub(super) claims: BTreeSet<(u64, u32)>,
     /// Ranges that an earlier Complete took out of a slot file.
@@ -63,27 +78,25 @@ pub(super) struct State {
     log_size: u64,
 }
 
-/// The upload of this name, while it is neither completed nor aborted.
+/// The upload of this name, while it is neither completed nor aborted. The bucket is asked for first: without it there is no upload,
+/// also where a POSIX program has taken it away and left ours.
 pub(super) fn find(volume: &Volume, name: &UploadName<'_>) -> Result<Arc<Upload>> {
-    if !is_id(name.id) || !key::is_bucket_name(name.bucket.as_bytes()) {
+    if !key::is_bucket_name(name.bucket.as_bytes()) || !bucket::exists(volume, name.bucket)? {
+        return Err(StoreError::NoBucket);
+    }
+    if !is_id(name.id) {
         return Err(UploadError::NotFound.into());
     }
     let entrance = volume.multipart.entrance(name.id);
-    let mut inside = lock(&entrance.upload);
-    let upload = match &*inside {
-        Some(upload) => upload.clone(),
-        None => inside.insert(Arc::new(Upload::load(volume, name)?)).clone(),
+    let upload = match entrance.enter(name.bucket)? {
+        Ok(upload) => upload,
+        Err(reading) => reading.done(Arc::new(Upload::load(volume, name)?)),
     };
-    drop(inside);
     let is_meant = upload.manifest.bucket == name.bucket && upload.manifest.key == name.key;
     if !is_meant || upload.has_ended() {
         return Err(UploadError::NotFound.into());
     }
     Ok(upload)
-}
-
-fn is_id(id: &str) -> bool {
-    id.len() == ID_SIZE && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl Uploads {
@@ -92,7 +105,8 @@ impl Uploads {
         if let Some(entrance) = entries.get(id) {
             return entrance.clone();
         }
-        if entries.len() >= UPLOADS_CACHED_MAX {
+        let parts = entries.values().map(|entrance| entrance.parts());
+        if entries.len() >= UPLOADS_CACHED_MAX || parts.sum::<usize>() > UPLOADS_CACHED_PARTS_MAX {
             entries.retain(|_, entrance| entrance.is_in_use());
         }
         entries.entry(id.to_owned()).or_default().clone()
@@ -103,24 +117,86 @@ impl Uploads {
         lock(&self.entries).remove(id);
     }
 
+    /// Ends all uploads that are in use: their files are gone.
+    pub(in crate::store) fn end_everything(&self) {
+        self.index.forget_all();
+        self.end_where(|_| true);
+    }
+
     /// Ends all uploads of a bucket that are in use.
     pub(super) fn end_all(&self, bucket: &str) {
-        // Not under the table's lock: who reads a log holds the entrance's.
+        self.index.forget(bucket);
+        self.end_where(|known| known == bucket);
+    }
+
+    fn end_where(&self, is_meant: impl Fn(&str) -> bool) {
+        // Not under the table's lock, which others need.
         let entrances: Vec<_> = lock(&self.entries).iter().map(|(id, entrance)| (id.clone(), entrance.clone())).collect();
         for (id, entrance) in entrances {
-            let upload = lock(&entrance.upload).clone();
-            if let Some(upload) = upload.filter(|upload| upload.manifest.bucket == bucket) {
-                upload.end();
-                self.forget(&id);
+            match &mut *lock(&entrance.upload) {
+                Inside::Upload(upload) if is_meant(&upload.manifest.bucket) => {
+                    upload.end();
+                }
+                // Its directory may have been opened before it was taken away.
+                Inside::Reader { bucket, has_ended } if is_meant(bucket) => *has_ended = true,
+                _ => continue,
             }
+            self.forget(&id);
         }
     }
 }
 
 impl Entrance {
+    /// Parts of the upload, as far as nobody is at it.
+    fn parts(&self) -> usize {
+        match self.upload.try_lock().as_deref() {
+            Ok(Inside::Upload(upload)) => upload.state.try_lock().map_or(0, |state| state.parts.len()),
+            Ok(Inside::Nothing | Inside::Reader { .. }) | Err(_) => 0,
+        }
+    }
+
     /// Under the table's lock, so that nobody can come in while this is asked.
     fn is_in_use(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1 || lock(&self.upload).as_ref().is_some_and(|upload| Arc::strong_count(upload) > 1)
+        let is_in_use = match &*lock(&self.upload) {
+            Inside::Nothing => false,
+            Inside::Reader { .. } => true,
+            Inside::Upload(upload) => Arc::strong_count(upload) > 1,
+        };
+        is_in_use || Arc::strong_count(self) > 1
+    }
+
+    /// The upload, or the duty to read it. `BeingRead`: somebody does.
+    fn enter(&self, bucket: &str) -> Result<std::result::Result<Arc<Upload>, Reading<'_>>> {
+        let mut inside = lock(&self.upload);
+        match &*inside {
+            Inside::Upload(upload) => Ok(Ok(upload.clone())),
+            Inside::Reader { .. } => Err(StoreError::BeingRead),
+            Inside::Nothing => {
+                *inside = Inside::Reader { bucket: bucket.to_owned(), has_ended: false };
+                Ok(Err(Reading { entrance: self }))
+            }
+        }
+    }
+}
+
+impl Reading<'_> {
+    fn done(self, upload: Arc<Upload>) -> Arc<Upload> {
+        let mut inside = lock(&self.entrance.upload);
+        if matches!(*inside, Inside::Reader { has_ended: true, .. }) {
+            upload.end();
+        }
+        *inside = Inside::Upload(upload.clone());
+        drop(inside);
+        upload
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut inside = lock(&self.entrance.upload);
+        if matches!(*inside, Inside::Reader { .. }) {
+            *inside = Inside::Nothing;
+        }
     }
 }
 
@@ -135,7 +211,8 @@ impl Upload {
 
     fn read(volume: &Volume, name: &UploadName<'_>) -> Result<Self> {
         let path = [name.bucket.as_bytes(), b"/", name.id.as_bytes()].concat();
-        let directory = match sys::path::open_dir(&volume.uploads, &path, Symlinks::Deny) {
+        let own = volume.own_if_any().ok_or(UploadError::NotFound)?;
+        let directory = match sys::path::open_dir(&own.uploads, &path, Symlinks::Deny) {
             Ok(directory) => directory,
             Err(errno) if sys::errno::is_gone(errno) => return Err(UploadError::NotFound.into()),
             Err(errno) => return Err(errno.into()),
@@ -147,8 +224,8 @@ impl Upload {
         let manifest = Manifest::read(&directory)?;
         let log = sys::path::open(&directory, LOG_NAME, OpenFlags::RDWR, 0, Symlinks::Deny)?;
         let state = State::load(&directory, &log)?;
-        let (left, turn) = (Condvar::new(), Mutex::new(()));
-        Ok(Self { directory, log, manifest, phase: AtomicU8::new(OPEN), state: Mutex::new(state), left, turn })
+        let (phase, has_turn) = (AtomicU8::new(OPEN), AtomicBool::new(false));
+        Ok(Self { directory, log, manifest, phase, state: Mutex::new(state), has_turn })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -157,11 +234,10 @@ impl Upload {
 
     /// The right to end the upload. `Busy` while a Complete or Abort is under way: that may take minutes, and whoever waited here
     /// would keep a helper from everybody else.
-    pub(super) fn turn(&self) -> Result<MutexGuard<'_, ()>> {
-        match self.turn.try_lock() {
-            Ok(turn) => Ok(turn),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(UploadError::Busy.into()),
+    pub(super) fn turn(self: &Arc<Self>) -> Result<Turn> {
+        match self.has_turn.swap(true, Ordering::AcqRel) {
+            false => Ok(Turn { upload: self.clone() }),
+            true => Err(UploadError::Busy.into()),
         }
     }
 
@@ -191,32 +267,19 @@ impl Upload {
         self.phase.swap(ENDED, Ordering::AcqRel) != ENDED
     }
 
-    /// Closes the upload to parts, under `state`, until the answer is dropped or the upload ends.
-    pub(super) fn close(&self, _state: &mut State) -> Closing<'_> {
-        self.phase.store(CLOSED, Ordering::Release);
-        Closing { upload: self }
-    }
-
-    /// Waits until nobody writes into a slot; whether that came to be within `limit`.
-    pub(super) fn wait_for_writers<'a>(
-        &self,
-        mut state: MutexGuard<'a, State>,
-        limit: Duration,
-    ) -> (bool, MutexGuard<'a, State>) {
-        let until = Instant::now() + limit;
-        while state.writers > 0 {
-            let Some(rest) = until.checked_duration_since(Instant::now()) else { break };
-            (state, _) = self.left.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner);
+    /// Closes the upload to parts, under `state`, until the answer is dropped or the upload ends. One that has ended stays so: its
+    /// bucket may be removed in the middle of a Complete.
+    pub(super) fn close(self: &Arc<Self>, _state: &mut State) -> Result<Closing> {
+        match self.phase.compare_exchange(OPEN, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
+            Err(ENDED) => Err(UploadError::NotFound.into()),
+            Ok(_) | Err(_) => Ok(Closing { upload: self.clone() }),
         }
-        (state.writers == 0, state)
     }
 
     /// A writer of a slot has left.
     pub(super) fn leave(&self) {
         let mut state = self.state();
         state.writers = state.writers.saturating_sub(1);
-        drop(state);
-        self.left.notify_all();
     }
 
     /// Appends to the log. The bytes are in the page cache afterwards, not on disk.
@@ -228,12 +291,32 @@ impl Upload {
     }
 }
 
-/// An upload that is closed to parts.
-pub(super) struct Closing<'a> {
-    upload: &'a Upload,
+/// The right to end an upload.
+pub(super) struct Turn {
+    upload: Arc<Upload>,
 }
 
-impl Drop for Closing<'_> {
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.upload.has_turn.store(false, Ordering::Release);
+    }
+}
+
+/// An upload that a Complete has closed to parts, and waits for those who still write into its slots. It waits on its core: who holds
+/// this comes again.
+pub struct Fence {
+    pub(super) closing: Closing,
+    pub(super) turn: Turn,
+    /// Then the file is put together where they cannot reach it.
+    pub(super) until: Instant,
+}
+
+/// An upload that is closed to parts.
+pub(super) struct Closing {
+    upload: Arc<Upload>,
+}
+
+impl Drop for Closing {
     fn drop(&mut self) {
         let _state = self.upload.state();
         let _ = self.upload.phase.compare_exchange(CLOSED, OPEN, Ordering::AcqRel, Ordering::Acquire);
@@ -244,7 +327,7 @@ impl State {
     fn load(directory: &OwnedFd, log: &OwnedFd) -> Result<Self> {
         let mut state = Self {
             parts: BTreeMap::new(),
-            rhythms: BTreeSet::new(),
+            slot_sizes: BTreeSet::new(),
             claims: BTreeSet::new(),
             collapsed: None,
             writers: 0,
@@ -256,13 +339,13 @@ impl State {
         state.next_attempt = u32::try_from(state.log_size / ENTRY_SIZE as u64).unwrap_or(u32::MAX / 2);
         state.collapsed = Collapsed::read(directory)?;
         let mut sizes = BTreeMap::new();
-        for rhythm in &state.rhythms {
-            let size = match sys::stat::at(directory, &Place::Slot { rhythm: *rhythm }.file_name()) {
+        for slot_size in &state.slot_sizes {
+            let size = match sys::stat::at(directory, &Place::Slot { slot_size: *slot_size }.file_name()) {
                 Ok(stat) => stat.size,
                 Err(Errno::NOENT) => 0,
                 Err(errno) => return Err(errno.into()),
             };
-            sizes.insert(*rhythm, size);
+            sizes.insert(*slot_size, size);
         }
         // What somebody else has cut off is no longer there, nor what was taken out.
         let parts = std::mem::take(&mut state.parts);
@@ -271,16 +354,16 @@ impl State {
     }
 
     fn is_there(&self, number: u32, part: &Part, sizes: &BTreeMap<u64, u64>) -> bool {
-        let Place::Slot { rhythm } = part.place else { return true };
-        let size = sizes.get(&rhythm).copied().unwrap_or_default();
+        let Place::Slot { slot_size } = part.place else { return true };
+        let size = sizes.get(&slot_size).copied().unwrap_or_default();
         self.offset_of(number, part).is_some_and(|offset| offset + part.size <= size)
     }
 
     fn apply(&mut self, entry: Entry) {
         match entry {
-            Entry::Claim { number, rhythm } => {
-                self.rhythms.insert(rhythm);
-                self.claims.insert((rhythm, number));
+            Entry::Claim { number, slot_size } => {
+                self.slot_sizes.insert(slot_size);
+                self.claims.insert((slot_size, number));
             }
             Entry::Part { number, part } => {
                 self.parts.insert(number, part);
@@ -292,9 +375,9 @@ impl State {
     pub(super) fn offset_of(&self, number: u32, part: &Part) -> Option<u64> {
         match part.place {
             Place::Stray { .. } => Some(0),
-            Place::Slot { rhythm } => {
-                let offset = slot_offset(rhythm, number);
-                match self.collapsed.as_ref().filter(|collapsed| collapsed.rhythm == rhythm) {
+            Place::Slot { slot_size } => {
+                let offset = slot_offset(slot_size, number);
+                match self.collapsed.as_ref().filter(|collapsed| collapsed.slot_size == slot_size) {
                     Some(collapsed) => collapsed.offset_now(offset, part.size),
                     None => Some(offset),
                 }
@@ -304,11 +387,76 @@ impl State {
 }
 
 /// Where the slot of a part begins.
-pub(super) fn slot_offset(rhythm: u64, number: u32) -> u64 {
-    rhythm.saturating_mul(u64::from(number.saturating_sub(1)))
+pub(super) fn slot_offset(slot_size: u64, number: u32) -> u64 {
+    slot_size.saturating_mul(u64::from(number.saturating_sub(1)))
 }
 
 /// What these locks guard is consistent at every instant at which something could panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upload of so many parts that nobody is at.
+    fn upload(count: usize) -> Arc<Entrance> {
+        let nowhere = || OwnedFd::from(std::fs::File::open("/dev/null").expect("a device"));
+        let part = Part {
+            size: 1,
+            md5: [0; 16],
+            checksum: None,
+            is_given: false,
+            modified_ns: 0,
+            place: Place::Stray { number: 1, attempt: 0 },
+        };
+        let state = State {
+            parts: (0..count as u32).map(|number| (number, part)).collect(),
+            slot_sizes: BTreeSet::new(),
+            claims: BTreeSet::new(),
+            collapsed: None,
+            writers: 0,
+            next_attempt: 0,
+            log_size: 0,
+        };
+        let record = crate::store::record::Record::new(1, 0, [0; 16]);
+        let manifest = Manifest { bucket: "bucket".into(), key: b"key".to_vec(), initiated_ns: 0, checksum: None, record };
+        let upload = Upload {
+            directory: nowhere(),
+            log: nowhere(),
+            manifest,
+            phase: AtomicU8::new(OPEN),
+            state: Mutex::new(state),
+            has_turn: AtomicBool::new(false),
+        };
+        Arc::new(Entrance { upload: Mutex::new(Inside::Upload(Arc::new(upload))) })
+    }
+
+    /// What `--request-memory` counts out for uploads holds however many parts they have.
+    #[test]
+    fn no_more_uploads_are_remembered_than_there_is_room_for() {
+        const PARTS: usize = 10_000;
+        let uploads = Uploads::default();
+        let mut most = 0;
+        for n in 0..60 {
+            let entrance = upload(PARTS);
+            lock(&uploads.entries).insert(format!("{n:048}"), entrance);
+            let _ = uploads.entrance(&format!("{n:0>47}x"));
+            let parts = lock(&uploads.entries).values().map(|entrance| entrance.parts()).sum::<usize>();
+            most = most.max(parts);
+        }
+        assert!(most <= UPLOADS_CACHED_PARTS_MAX, "{most} parts");
+        assert!(most > UPLOADS_CACHED_PARTS_MAX / 2, "{most} parts: few are remembered");
+        for n in 0..2 * UPLOADS_CACHED_MAX {
+            let _ = uploads.entrance(&format!("{n:048x}"));
+            assert!(lock(&uploads.entries).len() <= UPLOADS_CACHED_MAX);
+        }
+        // One that somebody is at stays.
+        let held = uploads.entrance("held");
+        for n in 0..2 * UPLOADS_CACHED_MAX {
+            let _ = uploads.entrance(&format!("{n:048}"));
+        }
+        assert!(Arc::ptr_eq(&held, &uploads.entrance("held")));
+    }
 }

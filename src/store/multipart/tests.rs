@@ -4,7 +4,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::log::{Entry, Place};
 use super::*;
@@ -18,6 +18,8 @@ use crate::store::object::{self, Object};
 
 mod failing;
 mod meanwhile;
+mod repeated;
+mod replacing;
 
 const S: usize = PART_SIZE_MIN as usize;
 const KEY: &[u8] = b"dir/key";
@@ -84,8 +86,13 @@ impl Fixture {
 
     fn complete_if(&self, id: &str, parts: &[ChosenPart], condition: Option<Condition>) -> Result<(Published, u64)> {
         let progress = AtomicU64::new(0);
-        let published = complete(&self.volume, &Completion { condition, ..completion(id, parts) }, &progress)?;
-        Ok((published, progress.into_inner()))
+        let mut completion = Completion { condition, ..completion(id, parts) };
+        loop {
+            match complete(&self.volume, &mut completion, &progress) {
+                Err(StoreError::Upload(UploadError::Written)) => std::thread::sleep(std::time::Duration::from_millis(5)),
+                published => return Ok((published?, progress.into_inner())),
+            }
+        }
     }
 
     fn object(&self) -> Object {
@@ -122,7 +129,9 @@ fn name(id: &str) -> UploadName<'_> {
 
 fn completion(id: &str, parts: &[ChosenPart]) -> Completion {
     let (bucket, key, id) = ("bucket".to_owned(), KEY.to_vec(), id.to_owned());
-    Completion { bucket, key, id, parts: parts.to_vec(), condition: None, size: None, checksum: None }
+    let parts = parts.to_vec();
+    let (size, checksum, checksum_type) = (None, None, None);
+    Completion { bucket, key, id, parts, condition: None, size, checksum, checksum_type, moves_max: u64::MAX, fence: None }
 }
 
 /// Bytes that differ between parts and within one.
@@ -245,20 +254,20 @@ fn lists_that_s3_refuses_leave_the_upload_as_it_was() {
         (vec![one, unknown], UploadError::Part { number: 4 }),
         (vec![ChosenPart { md5: three.md5, ..one }], UploadError::Part { number: 1 }),
         (vec![foreign], UploadError::Part { number: 1 }),
-        (vec![unchecked], UploadError::Part { number: 1 }),
+        (vec![unchecked], UploadError::PartOtherChecksum { given: Algorithm::Crc32, number: 1 }),
         (vec![one, two, three], UploadError::PartTooSmall { number: 2, size: 100 }),
     ];
     for (list, error) in refused {
         assert_eq!(fixture.complete(&id, &list).unwrap_err(), error.into());
     }
-    let sized = Completion { size: Some(1), ..completion(&id, &[one, three]) };
-    assert_eq!(complete(&fixture.volume, &sized, &AtomicU64::new(0)).unwrap_err(), UploadError::Size.into());
+    let mut sized = Completion { size: Some(1), ..completion(&id, &[one, three]) };
+    assert_eq!(complete(&fixture.volume, &mut sized, &AtomicU64::new(0)).unwrap_err(), UploadError::Size.into());
     let never: Condition = Box::new(|_| false);
     let conditional = fixture.complete_if(&id, &[one, three], Some(never));
-    assert_eq!(conditional.unwrap_err(), StoreError::PreconditionFailed);
+    assert_eq!(conditional.unwrap_err(), StoreError::PreconditionFailed { was_there: false });
     assert!(matches!(object::open(&fixture.volume, "bucket", KEY), Err(StoreError::NoObject)));
-    let sized = Completion { size: Some(S as u64 + 100), ..completion(&id, &[one, two]) };
-    complete(&fixture.volume, &sized, &AtomicU64::new(0)).unwrap();
+    let mut sized = Completion { size: Some(S as u64 + 100), ..completion(&id, &[one, two]) };
+    complete(&fixture.volume, &mut sized, &AtomicU64::new(0)).unwrap();
     assert!(fixture.bytes() == bytes[..2].concat());
     fixture.assert_clean();
 }
@@ -292,14 +301,15 @@ fn an_id_belongs_to_its_bucket_and_key() {
     bucket::create(&fixture.volume, "other").unwrap();
     let id = fixture.begin();
     let wrong = [
-        UploadName { bucket: "other", ..name(&id) },
-        UploadName { key: b"dir/key2", ..name(&id) },
-        UploadName { bucket: ".", ..name(&id) },
+        (UploadName { bucket: "other", ..name(&id) }, UploadError::NotFound.into()),
+        (UploadName { key: b"dir/key2", ..name(&id) }, UploadError::NotFound.into()),
+        (UploadName { bucket: ".", ..name(&id) }, StoreError::NoBucket),
+        (UploadName { bucket: "missing", ..name(&id) }, StoreError::NoBucket),
     ];
-    for wrong in wrong {
-        assert_eq!(list_parts(&fixture.volume, &wrong, 0, 1).unwrap_err(), UploadError::NotFound.into());
-        assert_eq!(plan_part(&fixture.volume, &wrong, 1, None, false).err(), Some(UploadError::NotFound.into()));
-        assert_eq!(abort(&fixture.volume, &wrong).unwrap_err(), UploadError::NotFound.into());
+    for (wrong, error) in wrong {
+        assert_eq!(list_parts(&fixture.volume, &wrong, 0, 1).unwrap_err(), error);
+        assert_eq!(plan_part(&fixture.volume, &wrong, 1, None, false).err(), Some(error));
+        assert_eq!(abort(&fixture.volume, &wrong).unwrap_err(), error);
     }
     assert!(list_parts(&fixture.volume, &name(&id), 0, 1).unwrap().parts.is_empty());
     assert_eq!(fixture.plan(&id, 0, None).err(), Some(UploadError::Part { number: 0 }.into()));
@@ -376,7 +386,7 @@ fn a_crash_before_the_rename_leaves_the_upload_and_after_it_the_object() {
     assert_eq!(list_parts(&fixture.volume, &name(&id), 0, 10).unwrap().parts.len(), 2);
     // Marked, and then killed before the rename.
     let directory: OwnedFd = std::fs::File::open(fixture.own("uploads/bucket").join(&id)).unwrap().into();
-    let slots = Place::Slot { rhythm: S as u64 }.file_name();
+    let slots = Place::Slot { slot_size: S as u64 }.file_name();
     manifest::choose(&directory, &slots).unwrap();
     let fixture = fixture.restarted();
     assert_eq!(list_parts(&fixture.volume, &name(&id), 0, 10).unwrap().parts.len(), 2);
@@ -454,7 +464,7 @@ fn a_part_that_replaces_the_chosen_one_does_not_end_the_upload() {
     let looks = std::sync::atomic::AtomicUsize::new(0);
     let only_at_first: Condition = Box::new(move |_| looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0);
     let refused = fixture.complete_if(&id, &[first], Some(only_at_first));
-    assert_eq!(refused.unwrap_err(), StoreError::PreconditionFailed);
+    assert_eq!(refused.unwrap_err(), StoreError::PreconditionFailed { was_there: false });
     let again = fixture.put(&id, 1, &part(2, 1001));
     let fixture = fixture.restarted();
     fixture.complete(&id, &[again]).unwrap();
@@ -472,7 +482,7 @@ fn parts_that_were_not_chosen_survive_a_complete_that_fails() {
     let looks = AtomicU64::new(0);
     let racing: Condition = Box::new(move |_| looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0);
     let lost = fixture.complete_if(&id, &[parts[0], parts[2]], Some(racing));
-    assert_eq!(lost.unwrap_err(), StoreError::PreconditionFailed);
+    assert_eq!(lost.unwrap_err(), StoreError::PreconditionFailed { was_there: false });
     let (_, copied) = fixture.complete(&id, &parts).unwrap();
     assert_eq!(copied, 0);
     assert!(fixture.bytes() == bytes.concat());
@@ -501,12 +511,82 @@ fn checksums_of_objects_are_made_of_those_of_the_parts() {
             }
         };
         let wrong = Some(Checksum::from(value_of(algorithm, b"wrong")));
-        let refused = complete(&fixture.volume, &Completion { checksum: wrong, ..completion(&id, &parts) }, &AtomicU64::new(0));
+        let refused =
+            complete(&fixture.volume, &mut Completion { checksum: wrong, ..completion(&id, &parts) }, &AtomicU64::new(0));
         assert_eq!(refused.unwrap_err(), UploadError::Checksum.into());
-        let right = Completion { checksum: Some(expected), ..completion(&id, &parts) };
-        let published = complete(&fixture.volume, &right, &AtomicU64::new(0)).unwrap();
+        let mut right = Completion { checksum: Some(expected), ..completion(&id, &parts) };
+        let published = complete(&fixture.volume, &mut right, &AtomicU64::new(0)).unwrap();
         assert_eq!(crate::store::checksum::of_record(&published.record), Some(expected));
         assert_eq!(fixture.object().state.record.unwrap().checksum, published.record.checksum);
+    }
+}
+
+/// A composite checksum is made of values that the client knows; a whole object's may be computed here.
+#[test]
+fn checksums_that_the_upload_did_not_announce() {
+    use Algorithm::{Crc32, Crc32c, Sha1};
+    let crc32 = value_of(Crc32, b"abc");
+    let other = value_of(Sha1, b"abc");
+    let wrong = value_of(Crc32, b"abd");
+    for (announced, sent, given, refused_part, refused) in [
+        (None, None, None, None, None),
+        (None, Some(Crc32), Some(crc32), None, None),
+        (None, None, Some(crc32), None, Some(UploadError::PartOtherChecksum { given: Crc32, number: 1 })),
+        (Some((Crc32, Kind::FullObject)), None, None, None, None),
+        (Some((Crc32, Kind::FullObject)), Some(Crc32), Some(crc32), None, None),
+        (Some((Crc32, Kind::FullObject)), None, Some(wrong), None, Some(UploadError::Part { number: 1 })),
+        (Some((Crc32, Kind::Composite)), Some(Crc32), Some(crc32), None, None),
+        (
+            Some((Crc32, Kind::Composite)),
+            Some(Crc32),
+            None,
+            None,
+            Some(UploadError::PartChecksumMissing { announced: Crc32, number: 1 }),
+        ),
+        (
+            Some((Crc32, Kind::Composite)),
+            Some(Crc32),
+            Some(other),
+            None,
+            Some(UploadError::PartOtherChecksum { given: Sha1, number: 1 }),
+        ),
+        (Some((Crc32, Kind::Composite)), None, None, Some(UploadError::OtherChecksum { announced: Crc32, sent: None }), None),
+        (
+            Some((Crc32, Kind::FullObject)),
+            Some(Crc32c),
+            None,
+            Some(UploadError::OtherChecksum { announced: Crc32, sent: Some(Crc32c) }),
+            None,
+        ),
+    ] {
+        let row = (announced, sent, given);
+        let fixture = Fixture::new();
+        let id = fixture.begin_with(announced);
+        let planned = plan_sent_part(&fixture.volume, &name(&id), 1, Some(3), false, sent);
+        assert_eq!(planned.as_ref().err(), refused_part.map(StoreError::from).as_ref(), "{row:?}");
+        let Ok(target) = planned else { continue };
+        std::fs::File::from(target.file.try_clone().unwrap()).write_all_at(b"abc", target.offset).unwrap();
+        let stored = sent.or(announced.map(|(algorithm, _)| algorithm)).map(|algorithm| value_of(algorithm, b"abc"));
+        finish_part(&fixture.volume, target, 3, None, Md5::of(b"abc"), stored).unwrap();
+        let chosen = ChosenPart { number: 1, md5: Some(Md5::of(b"abc")), checksum: given };
+        let completed = fixture.complete(&id, &[chosen]).map(drop);
+        assert_eq!(completed, refused.map_or(Ok(()), |error| Err(error.into())), "{row:?}");
+    }
+    for (field, refused) in [
+        (
+            Completion { checksum_type: Some(Kind::Composite), ..completion("", &[]) },
+            UploadError::OtherChecksumType { announced: Kind::FullObject },
+        ),
+        (
+            Completion { checksum: Some(other.into()), ..completion("", &[]) },
+            UploadError::OtherChecksum { announced: Crc32, sent: Some(Sha1) },
+        ),
+    ] {
+        let fixture = Fixture::new();
+        let id = fixture.begin_with(Some((Crc32, Kind::FullObject)));
+        let parts = vec![fixture.put(&id, 1, b"abc")];
+        let refusal = complete(&fixture.volume, &mut Completion { id: id.clone(), parts, ..field }, &AtomicU64::new(0));
+        assert_eq!(refusal.unwrap_err(), refused.into());
     }
 }
 
@@ -516,8 +596,8 @@ fn parts_copied_from_objects() {
     std::fs::write(fixture.top.path().join("bucket/source"), part(5, 2 * S + 11)).unwrap();
     let source = object::open(&fixture.volume, "bucket", b"source").unwrap();
     let id = fixture.begin_with(Some((Algorithm::Crc32, Kind::Composite)));
-    let (progress, end) = (AtomicU64::new(0), 2 * S as u64 + 11);
-    let copy = |number, range| copy_part(&fixture.volume, &name(&id), number, &source, range, &progress).unwrap();
+    let (stop, end) = (AtomicBool::new(false), 2 * S as u64 + 11);
+    let copy = |number, range| copy_part(&fixture.volume, &name(&id), number, &source, range, &stop).unwrap();
     let copied = [copy(1, 11..S as u64 + 11), copy(2, 0..S as u64), copy(3, S as u64..end)];
     let bytes = part(5, 2 * S + 11);
     let expected = [&bytes[11..S + 11], &bytes[..S], &bytes[S..]];
@@ -525,7 +605,7 @@ fn parts_copied_from_objects() {
     for (index, copied) in copied.iter().enumerate() {
         assert_eq!(copied.md5, Md5::of(expected[index]));
         assert_eq!(copied.checksum, Some(value_of(Algorithm::Crc32, expected[index])));
-        chosen.push(ChosenPart { number: index as u32 + 1, md5: Some(copied.md5), checksum: None });
+        chosen.push(ChosenPart { number: index as u32 + 1, md5: Some(copied.md5), checksum: copied.checksum });
     }
     fixture.complete(&id, &chosen).unwrap();
     assert!(fixture.bytes() == expected.concat());
@@ -541,13 +621,13 @@ fn nine_hundred_parts_beside_full_metadata() {
     let zeros = Md5::of(&vec![0; S]);
     // Bytes that were never written are zeros: the file has the size of 4.4 GiB and no blocks.
     let upload = table::find(&fixture.volume, &name(&id)).unwrap();
-    let place = Place::Slot { rhythm: S as u64 };
+    let place = Place::Slot { slot_size: S as u64 };
     let file = sys::path::create_new(&upload.directory, &place.file_name(), 0o644, false).unwrap();
     sys::space::truncate(&file, u64::from(COUNT) * S as u64).unwrap();
     for number in 1..=COUNT {
-        let part = log::Part { size: S as u64, md5: zeros, checksum: None, modified_ns: 0, place };
+        let part = log::Part { size: S as u64, md5: zeros, checksum: None, is_given: false, modified_ns: 0, place };
         let mut state = upload.state();
-        upload.append(&mut state, Entry::Claim { number, rhythm: S as u64 }).unwrap();
+        upload.append(&mut state, Entry::Claim { number, slot_size: S as u64 }).unwrap();
         upload.append(&mut state, Entry::Part { number, part }).unwrap();
     }
     drop(upload);
@@ -611,7 +691,7 @@ fn a_bucket_takes_its_uploads_along() {
     let fixture = Fixture::new();
     let id = fixture.begin();
     let target = fixture.plan(&id, 1, Some(S)).unwrap();
-    bucket::delete(&fixture.volume, "bucket").unwrap();
+    bucket::delete(&fixture.volume, "bucket", &AtomicBool::new(false)).unwrap();
     assert!(target.is_closed());
     drop(target);
     fixture.assert_clean();
@@ -642,8 +722,8 @@ fn a_directory_object_can_be_uploaded_in_parts() {
         let name = UploadName { bucket: "bucket", key: b"d/", id: &id };
         let target = plan_part(&fixture.volume, &name, 1, None, false).unwrap();
         let one = fixture.fill(target, 1, bytes);
-        let wanted = Completion { key: b"d/".to_vec(), ..completion(&id, &[one]) };
-        complete(&fixture.volume, &wanted, &AtomicU64::new(0)).unwrap();
+        let mut wanted = Completion { key: b"d/".to_vec(), ..completion(&id, &[one]) };
+        complete(&fixture.volume, &mut wanted, &AtomicU64::new(0)).unwrap();
         let object = object::open(&fixture.volume, "bucket", b"d/").unwrap();
         assert_eq!((object.state.size, object.state.record.unwrap().parts), (bytes.len() as u64, 1));
         fixture.assert_clean();

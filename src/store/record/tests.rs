@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 fn checksum() -> impl Strategy<Value = Checksum> {
     (1u8..6, 0u8..2, any::<[u8; 32]>()).prop_map(|(algorithm, kind, value)| {
-        let algorithm = ChecksumAlgorithm::decode(algorithm).unwrap();
-        Checksum::new(algorithm, ChecksumKind::decode(kind).unwrap(), &value[..algorithm.size()]).unwrap()
+        let algorithm = algorithm_of(algorithm).unwrap();
+        Checksum { value: Value::from_bytes(algorithm, &value[..algorithm.size()]).unwrap(), kind: kind_of(kind).unwrap() }
     })
 }
 
@@ -21,7 +21,8 @@ fn content_type() -> impl Strategy<Value = Cow<'static, [u8]>> {
 
 fn record() -> impl Strategy<Value = Record> {
     let header = || option::of(vec(any::<u8>(), 0..200));
-    let facts = (any::<u64>(), any::<i64>(), any::<[u8; 16]>(), any::<u32>());
+    let class = (0u8..13).prop_map(|code| StorageClass::decode(code).unwrap());
+    let facts = (any::<u64>(), any::<i64>(), any::<[u8; 16]>(), any::<u32>(), class);
     let headers = (option::of(content_type()), header(), header(), header(), header(), header(), header());
     let metadata = vec((vec(any::<u8>(), 0..140), vec(any::<u8>(), 0..300)), 0..5);
     let runs = vec((any::<u32>(), any::<u64>()).prop_map(|(count, size)| PartRun { count, size }), 0..4);
@@ -29,10 +30,11 @@ fn record() -> impl Strategy<Value = Record> {
     let rest = (option::of(checksum()), vec(checksum(), 0..3), metadata, option::of(any::<[u8; 16]>()), runs, of_parts);
     (facts, headers, rest).prop_map(|(facts, headers, rest)| {
         let mut record = Record::new(facts.0, facts.1, facts.2);
-        record.parts = facts.3;
+        (record.parts, record.storage_class) = (facts.3, facts.4);
         (record.content_type, record.cache_control, record.content_disposition) = (headers.0, headers.1, headers.2);
         (record.content_encoding, record.content_language, record.expires) = (headers.3, headers.4, headers.5);
         record.website_redirect_location = headers.6;
+        record.version_id = Some(facts.2).filter(|id| id[0] % 2 == 1);
         (record.checksum, record.more_checksums, record.user_metadata) = (rest.0, rest.1, rest.2);
         (record.upload, record.part_sizes, record.part_checksums) = (rest.3, rest.4, rest.5);
         record
@@ -52,7 +54,7 @@ proptest! {
         prop_assert_eq!((elsewhere.is_spilled, elsewhere.is_alternate), (encoded.extended.is_some(), encoded.extended.is_some()));
         prop_assert_eq!(&Record::decode(&spilled, encoded.extended.as_deref()).unwrap(), &record);
         let lost = Record::decode(encoded.summary(), None).unwrap();
-        prop_assert_eq!((lost.size, lost.etag), (record.size, record.etag));
+        prop_assert_eq!((lost.size, lost.etag, lost.storage_class), (record.size, record.etag, record.storage_class));
     }
 
     #[test]
@@ -69,7 +71,7 @@ proptest! {
             let length = summary.len() + extended.len();
             match index.index(length) {
                 at if at < summary.len() => summary[at] = value,
-                at => extended[at - 48] = value,
+                at => extended[at - SUMMARY_SIZE] = value,
             }
         }
         extended.truncate(cut.index(extended.len() + 1));
@@ -87,15 +89,39 @@ proptest! {
 fn an_ordinary_object_needs_no_second_attribute() {
     let mut record = Record::new(5, 1_700_000_000_123_456_789, [9; 16]);
     record.content_type = Some(Cow::Borrowed(b"image/png"));
-    record.checksum = Checksum::new(ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject, &[1; 8]);
+    let of = |algorithm, kind, size| Value::from_bytes(algorithm, &[1; 32][..size]).map(|value| Checksum { value, kind });
+    record.checksum = of(Algorithm::Crc64Nvme, Kind::FullObject, 8);
     assert_eq!(record.encode().extended, None);
-    record.checksum = Checksum::new(ChecksumAlgorithm::Sha256, ChecksumKind::FullObject, &[1; 32]);
+    record.checksum = of(Algorithm::Sha256, Kind::FullObject, 32);
     let encoded = record.encode();
     assert!(encoded.extended.is_some());
     let summary = Summary::decode(encoded.summary()).unwrap();
-    assert_eq!(summary.checksum_type, Some((ChecksumAlgorithm::Sha256, ChecksumKind::FullObject)));
+    assert_eq!(summary.checksum_type, Some((Algorithm::Sha256, Kind::FullObject)));
     assert_eq!(summary.checksum(), None);
-    assert_eq!(Checksum::new(ChecksumAlgorithm::Crc32, ChecksumKind::FullObject, &[1; 8]), None);
+    assert_eq!(of(Algorithm::Crc32, Kind::FullObject, 8), None);
+}
+
+/// What the build before wrote: no version, and everything else as it is.
+#[test]
+fn format_1_is_read() {
+    let mut record = Record::new(5, 1_700_000_000_123_456_789, [9; 16]);
+    (record.parts, record.content_type) = (3, Some(Cow::Borrowed(&b"image/png"[..])));
+    let value = Value::from_bytes(Algorithm::Crc32c, &[1, 2, 3, 4]).unwrap();
+    record.checksum = Some(Checksum { value, kind: Kind::Composite });
+    let old = [
+        1, 4, 29, 0x12, 5, 0, 0, 0, 0, 0, 0, 0, 0x15, 0xcd, 0x31, 0xe1, 0xdd, 0x9b, 0x97, 0x17, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
+        9, 9, 9, 9, 9, 3, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0,
+    ];
+    let time = record.mtime_ns.to_le_bytes();
+    let old: Vec<u8> = [&old[..12], &time, &old[20..]].concat();
+    assert_eq!(Record::decode(&old, None), Ok(record.clone()));
+    record.version_id = Some([7; 16]);
+    let new = record.encode();
+    assert_eq!((new.summary()[0], new.summary().len()), (2, 64));
+    assert_eq!(Record::decode(new.summary(), None), Ok(record));
+    // Neither format in the size of the other.
+    assert_eq!(Record::decode(&new.summary()[..48], None), Err(RecordError::Size));
+    assert_eq!(Record::decode(&[&old[..], &[0; 16]].concat(), None), Err(RecordError::Size));
 }
 
 #[test]
@@ -119,7 +145,8 @@ fn nine_hundred_parts_and_full_metadata_spill_rarely_and_ten_thousand_sizes_fit(
     assert!(record.encode().extended.unwrap().len() < 32);
     record.part_sizes = Record::runs_of((0..10_000).map(|part| (5 << 40) + part));
     record.user_metadata = vec![(b"n".to_vec(), vec![b'v'; 2047])];
-    record.checksum = Checksum::new(ChecksumAlgorithm::Sha256, ChecksumKind::Composite, &[1; 32]);
+    let value = Value::from_bytes(Algorithm::Sha256, &[1; 32]).unwrap();
+    record.checksum = Some(Checksum { value, kind: Kind::Composite });
     record.part_checksums = (0..10_000).flat_map(|part| [(part % 251) as u8; 32]).collect();
     assert_eq!((record.part_checksum(10_000), record.part_checksum(10_001)), (Some(&[210; 32][..]), None));
     let encoded = record.encode();

@@ -16,9 +16,9 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Result;
 use super::stage::Temporary;
 use super::volume::{Sync, Volume};
-use super::{Result, StoreError};
 use crate::base::hex;
 use crate::digest::Sha256;
 use crate::limits::{EXTENDED_RECORD_SIZE_MAX, SPILL_SEEN_BITS};
@@ -31,8 +31,8 @@ pub use sweep::Sweeper;
 pub(super) type Name = [u8; 32];
 
 /// The spilled records of a volume.
+#[derive(Default)]
 pub(super) struct Spills {
-    directory: OwnedFd,
     state: Arc<Mutex<State>>,
 }
 
@@ -57,10 +57,6 @@ struct Seen {
 }
 
 impl Spills {
-    pub(super) fn new(directory: OwnedFd) -> Self {
-        Self { directory, state: Arc::default() }
-    }
-
     /// A pointer to this record is about to be written.
     fn pin(&self, name: Name) -> Pinned {
         let mut state = lock(&self.state);
@@ -82,40 +78,41 @@ impl Spills {
         state.seen = Some(seen);
         Round { spills: self }
     }
+}
 
-    /// The record of this name, as far as there is one: a missing file voids it. Reading it keeps it, so that what is in use is
-    /// not removed even where no walk has met its object.
-    pub(super) fn read(&self, name: &Name) -> Result<Option<Vec<u8>>> {
-        self.saw(name);
-        let file = match sys::path::open_read(&self.directory, hex::encode(name).as_bytes(), Symlinks::Deny) {
-            Ok(file) => file,
-            Err(errno) if sys::errno::is_gone(errno) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        };
-        let stat = sys::stat::of(&file)?;
-        let size = usize::try_from(stat.size).unwrap_or(usize::MAX);
-        if stat.kind != FileKind::Regular || size > EXTENDED_RECORD_SIZE_MAX {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; size];
-        let read = sys::file::read_full_at(&file, &mut bytes, 0)?;
-        bytes.truncate(read);
-        Ok(Some(bytes))
+/// The record of this name, as far as there is one: a missing file voids it. Reading it keeps it, so that what is in use is
+/// not removed even where no walk has met its object.
+pub(super) fn read(volume: &Volume, name: &Name) -> Result<Option<Vec<u8>>> {
+    volume.spill.saw(name);
+    let Some(own) = volume.own_if_any() else { return Ok(None) };
+    let file = match sys::path::open_read(&own.spill, hex::encode(name).as_bytes(), Symlinks::Deny) {
+        Ok(file) => file,
+        Err(errno) if sys::errno::is_gone(errno) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let stat = sys::stat::of(&file)?;
+    let size = usize::try_from(stat.size).unwrap_or(usize::MAX);
+    if stat.kind != FileKind::Regular || size > EXTENDED_RECORD_SIZE_MAX {
+        return Ok(None);
     }
+    let mut bytes = vec![0; size];
+    let read = sys::file::read_full_at(&file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
 }
 
 /// Writes a record, unless it is there already. Its pointer may be written now, and must have been published, or given up,
 /// before the pin is dropped.
 pub(super) fn write(volume: &Volume, bytes: &[u8]) -> Result<Pinned> {
-    let spills = &volume.spill;
+    let own = volume.own()?;
     // Before the look: what is there now, stays.
-    let pinned = spills.pin(Sha256::of(bytes));
+    let pinned = volume.spill.pin(Sha256::of(bytes));
     let name = hex::encode(&pinned.name);
-    if is_there(&spills.directory, name.as_bytes())? {
+    if is_there(&own.spill, name.as_bytes())? {
         // Its writer may not have synced the name yet.
-        return sync_directory(volume).map(|()| pinned);
+        return volume.sync_each(&[&own.spill]).map(|()| pinned);
     }
-    let temporary = Temporary::new(volume)?;
+    let temporary = Temporary::new(&own.staging);
     let file = sys::path::create_new(temporary.directory(), temporary.name(), 0o600, false)?;
     sys::file::write_all_at(&file, bytes, 0)?;
     match volume.sync() {
@@ -123,12 +120,12 @@ pub(super) fn write(volume: &Volume, bytes: &[u8]) -> Result<Pinned> {
         Sync::Each => sys::file::sync(&file)?,
         Sync::Never => {}
     }
-    match sys::path::rename_new(temporary.directory(), temporary.name(), &spills.directory, name.as_bytes()) {
+    match volume.rename_new(temporary.directory(), temporary.name(), &own.spill, name.as_bytes()) {
         // The same bytes from another writer.
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    sync_directory(volume)?;
+    volume.sync_each(&[&own.spill])?;
     Ok(pinned)
 }
 
@@ -146,14 +143,6 @@ fn is_there(directory: &OwnedFd, name: &[u8]) -> Result<bool> {
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn sync_directory(volume: &Volume) -> Result<()> {
-    if volume.sync() == Sync::Each && sys::file::sync(&volume.spill.directory).is_err() {
-        volume.barrier.fail();
-        return Err(StoreError::VolumeFailed);
-    }
-    Ok(())
 }
 
 impl Pinned {
@@ -181,14 +170,14 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Removes a file that was not seen, by `remove`. The lock is held meanwhile: nobody can come to point to it in between.
-    fn remove_unseen(&self, name: &Name, remove: impl FnOnce() -> sys::Result<()>) -> sys::Result<bool> {
+    /// Removes a file that was not seen, by `remove`, which says whether it did. The lock is held meanwhile: nobody can come to point to it in between.
+    fn remove_unseen(&self, name: &Name, remove: impl FnOnce() -> Result<bool>) -> Result<bool> {
         let state = lock(&self.spills.state);
         let is_seen = state.pinned.contains_key(name) || state.seen.as_ref().is_none_or(|seen| seen.has(name));
         if is_seen {
             return Ok(false);
         }
-        remove().map(|()| true)
+        remove()
     }
 }
 

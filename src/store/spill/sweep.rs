@@ -12,6 +12,8 @@ use super::Round;
 use super::walk::{Incomplete, Order, Walk};
 use crate::base::hex;
 use crate::limits::{SPILL_GRACE, SPILL_SWEEP_DELAY, SPILL_SWEEP_REST, SPILL_SWEEP_STEP, SPILL_WALK_INTERVAL, SPILL_WALKS};
+use crate::store::displace::{self, Outcome, Spot, Takes};
+use crate::store::staging::Identity;
 use crate::store::volume::Volume;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind, FileStat};
@@ -104,7 +106,7 @@ pub(super) fn round(volume: &Volume, timing: Timing, stop: &Stop) -> Result<Opti
 fn walk(volume: &Volume, order: Order, pace: &mut Pace<'_>) -> Result<(), Incomplete> {
     let root = sys::path::open_dir(&volume.root, b"", Symlinks::Deny);
     let root = root.map_err(|errno| Incomplete { errno, path: Vec::new() })?;
-    Walk::new(&volume.spill, order, &mut |_| pace.rest()).run(root)
+    Walk::new(volume, order, &mut |_| pace.rest()).run(root)
 }
 
 /// Whether a round would be worth anything.
@@ -118,12 +120,15 @@ fn has_old(volume: &Volume, is_old: &dyn Fn(&FileStat) -> bool, pace: &mut Pace<
 }
 
 fn remove(volume: &Volume, round: &Round<'_>, is_old: &dyn Fn(&FileStat) -> bool, pace: &mut Pace<'_>) -> sys::Result<u64> {
+    let Some(own) = volume.own_if_any() else { return Ok(0) };
     let mut count = 0;
     each(volume, pace, &mut |text, stat| {
         // Anything else in there is not ours.
         if let Some(name) = hex::decode(text).filter(|_| is_old(stat)) {
-            let directory = &volume.spill.directory;
-            count += u64::from(round.remove_unseen(&name, || sys::path::unlink(directory, text))?);
+            let spot = Spot { directory: &own.spill, bucket: ".sluice", folder: b"spill", name: text };
+            let takes = Takes::Only(Identity::of(stat));
+            let remove = || displace::remove(volume, spot, stat, takes).map(|outcome| outcome == Outcome::Done);
+            count += u64::from(round.remove_unseen(&name, remove).map_err(|error| error.errno())?);
         }
         Ok(true)
     })?;
@@ -133,7 +138,8 @@ fn remove(volume: &Volume, round: &Round<'_>, is_old: &dyn Fn(&FileStat) -> bool
 /// Calls `take` for what is in `.sluice/spill`, until that answers false.
 fn each(volume: &Volume, pace: &mut Pace<'_>, take: &mut dyn FnMut(&[u8], &FileStat) -> sys::Result<bool>) -> sys::Result<()> {
     // Its position is that of this walk alone.
-    let directory = sys::path::open_dir(&volume.spill.directory, b"", Symlinks::Deny)?;
+    let Some(own) = volume.own_if_any() else { return Ok(()) };
+    let directory = sys::path::open_dir(&own.spill, b"", Symlinks::Deny)?;
     let mut buffer = sys::dir::buffer(32 * 1024);
     let mut take_name = |name: &[u8]| {
         pace.rest()?;
@@ -143,6 +149,7 @@ fn each(volume: &Volume, pace: &mut Pace<'_>, take: &mut dyn FnMut(&[u8], &FileS
             Err(errno) => Err(errno),
         }
     };
+    // What this misses, the next round finds.
     let read = sys::dir::read(&directory, &mut buffer, |entry| match take_name(entry.name) {
         Ok(true) => ControlFlow::Continue(()),
         Ok(false) => ControlFlow::Break(Ok(())),

@@ -70,7 +70,7 @@ impl Fixture {
             pace(name);
             Ok(())
         };
-        Walk::new(&self.volume.spill, order, &mut pace).run(root).unwrap();
+        Walk::new(&self.volume, order, &mut pace).run(root).unwrap();
     }
 
     /// Whether a walk, in which `pace` does what it does, meets the pointer of `text`.
@@ -78,7 +78,7 @@ impl Fixture {
         let name = Sha256::of(&Self::record(text).encode().extended.unwrap());
         let round = self.volume.spill.begin_round();
         self.walk(order, pace);
-        !round.remove_unseen(&name, || Ok(())).unwrap()
+        !round.remove_unseen(&name, || Ok(true)).unwrap()
     }
 
     fn pointer(&self, path: &str) -> Vec<u8> {
@@ -204,7 +204,7 @@ fn a_commit_under_way_keeps_its_record() {
     let name = *again.pointer();
     let round = fixture.volume.spill.begin_round();
     drop(again);
-    assert_eq!(round.remove_unseen(&name, || Ok(())), Ok(false));
+    assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(false));
     drop(round);
     assert_eq!(fixture.round(), Ok(Some(1)));
     assert!(lock(&fixture.volume.spill.state).pinned.is_empty());
@@ -217,14 +217,14 @@ fn a_record_that_is_used_again_or_read_during_a_round_stays() {
     let pointer = fixture.pointer("bucket/key");
     let name = <Name>::try_from(pointer.as_slice()).unwrap();
     let round = fixture.volume.spill.begin_round();
-    assert_eq!(round.remove_unseen(&name, || Ok(())), Ok(true), "without a walk nothing is known of the object");
+    assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(true), "without a walk nothing is known of the object");
     assert!(fixture.has("key", "text"));
-    assert_eq!(round.remove_unseen(&name, || Ok(())), Ok(false), "it was read");
+    assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(false), "it was read");
     drop(round);
     let round = fixture.volume.spill.begin_round();
     fixture.put("key", "text");
     fixture.delete("key");
-    assert_eq!(round.remove_unseen(&name, || Ok(())), Ok(false), "a commit met it in this round");
+    assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(false), "a commit met it in this round");
 }
 
 /// A file is moved to where the walk has been: that walk misses it, and the next does not, although it is moved on in the same
@@ -286,7 +286,7 @@ fn a_deep_tree_is_walked_with_few_descriptors() {
             }
             Ok(())
         };
-        let incomplete = Walk::new(&fixture.volume.spill, order, &mut pace).run(root).unwrap_err();
+        let incomplete = Walk::new(&fixture.volume, order, &mut pace).run(root).unwrap_err();
         assert!(matches!(incomplete.errno, Errno::NOENT | Errno::STALE), "{incomplete:?}");
         std::fs::rename(&moved, &above).unwrap();
     }

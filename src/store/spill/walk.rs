@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 
 use super::{Name, Spills};
 use crate::limits::{SPILL_WALK_DEPTH_MAX, SPILL_WALK_OPEN_MAX, SPILL_WALK_PENDING_SIZE_MAX};
+use crate::store::Volume;
+use crate::store::reading::Reading;
 use crate::store::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME};
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
@@ -34,6 +36,7 @@ pub(super) struct Incomplete {
 /// A walk under way.
 pub(super) struct Walk<'a> {
     spills: &'a Spills,
+    reading: Reading<'a>,
     order: Order,
     /// Called before each name that is looked at; an error ends the walk.
     pace: &'a mut dyn FnMut(&[u8]) -> sys::Result<()>,
@@ -66,8 +69,9 @@ enum Found {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(spills: &'a Spills, order: Order, pace: &'a mut dyn FnMut(&[u8]) -> sys::Result<()>) -> Self {
-        Self { spills, order, pace, stack: Vec::new(), at: Vec::new(), pending_size: 0, buffer: sys::dir::buffer(32 * 1024) }
+    pub(super) fn new(volume: &'a Volume, order: Order, pace: &'a mut dyn FnMut(&[u8]) -> sys::Result<()>) -> Self {
+        let (spills, reading, buffer) = (&volume.spill, volume.reading(), sys::dir::buffer(32 * 1024));
+        Self { spills, reading, order, pace, stack: Vec::new(), at: Vec::new(), pending_size: 0, buffer }
     }
 
     /// Notes every pointer beneath `root`.
@@ -158,7 +162,9 @@ impl<'a> Walk<'a> {
     /// Reads the directory that the walk is in: looks at it and its files, if they are wanted, and notes the directories in it that
     /// are not `known`.
     fn read(&mut self, with_files: bool, known: &HashSet<Vec<u8>>) -> sys::Result<()> {
-        let (order, spills) = (self.order, self.spills);
+        let (order, spills, reading) = (self.order, self.spills, self.reading);
+        // Twice: backward they are kept as `known` too.
+        let times = if with_files { 1 } else { 2 };
         let Some(frame) = self.stack.last_mut() else { return Ok(()) };
         let Some(directory) = &frame.directory else { return Err(Errno::BADF) };
         if with_files {
@@ -166,8 +172,7 @@ impl<'a> Walk<'a> {
         }
         let (pending, size, pace, at) = (&mut frame.pending, &mut self.pending_size, &mut self.pace, &mut self.at);
         let mut note = |name: &[u8]| {
-            // Twice: backward they are kept as `known` too.
-            *size += name.len() * if with_files { 1 } else { 2 };
+            *size += name.len() * times;
             pending.push(name.to_vec());
             if *size > SPILL_WALK_PENDING_SIZE_MAX { Err(Errno::NOMEM) } else { Ok(()) }
         };
@@ -191,7 +196,7 @@ impl<'a> Walk<'a> {
                 _ => Ok(()),
             }
         };
-        let read = sys::dir::read(directory, &mut self.buffer, |entry| match take(entry) {
+        let read = reading.visit(directory, &mut self.buffer, |entry| match take(entry) {
             Ok(()) => ControlFlow::Continue(()),
             Err(errno) => ControlFlow::Break(errno),
         });
@@ -202,6 +207,12 @@ impl<'a> Walk<'a> {
             Ok(ControlFlow::Break(errno)) | Err(errno) => return Err(errno),
         }
         frame.pending.sort_unstable_by(|one, other| if order == Order::Forward { other.cmp(one) } else { one.cmp(other) });
+        // A directory that changes while it is read is read again.
+        frame.pending.dedup_by(|one, other| {
+            let is_same = one == other;
+            self.pending_size -= if is_same { one.len() * times } else { 0 };
+            is_same
+        });
         Ok(())
     }
 }

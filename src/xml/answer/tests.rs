@@ -41,6 +41,7 @@ fn entry(key: &[u8]) -> ListEntry<'_> {
         size: 434_234,
         checksum_algorithm: Some("CRC32"),
         checksum_type: Some("FULL_OBJECT"),
+        storage_class: "STANDARD",
         owner: None,
     }
 }
@@ -156,6 +157,7 @@ fn uploads() {
         upload_id: "XMgb",
         initiator: OWNER,
         initiated: TIME,
+        storage_class: "STANDARD_IA",
         checksum_algorithm: Some("SHA256"),
         checksum_type: Some("COMPOSITE"),
     };
@@ -166,7 +168,7 @@ fn uploads() {
            <Prefix>p</Prefix><MaxUploads>3</MaxUploads><IsTruncated>false</IsTruncated>
            <Upload><Key>my key</Key><UploadId>XMgb</UploadId>
              <Initiator><ID>75aa57</ID><DisplayName>root</DisplayName></Initiator>
-             <Owner><ID>75aa57</ID><DisplayName>root</DisplayName></Owner><StorageClass>STANDARD</StorageClass>
+             <Owner><ID>75aa57</ID><DisplayName>root</DisplayName></Owner><StorageClass>STANDARD_IA</StorageClass>
              <Initiated>2009-10-12T17:50:30.000Z</Initiated><ChecksumAlgorithm>SHA256</ChecksumAlgorithm>
              <ChecksumType>COMPOSITE</ChecksumType></Upload>
          </ListMultipartUploadsResult>",
@@ -189,6 +191,7 @@ fn an_upload_from_start_to_end() {
         key: b"k",
         upload_id: "id",
         initiator: OWNER,
+        storage_class: "STANDARD",
         part_number_marker: 1,
         next_part_number_marker: Some(3),
         max_parts: 2,
@@ -274,7 +277,7 @@ fn attributes() {
             parts: &[part],
             ..Default::default()
         }),
-        storage_class: true,
+        storage_class: Some("GLACIER"),
         object_size: Some(0),
     };
     get_object_attributes(&mut out, &attributes);
@@ -285,7 +288,7 @@ fn attributes() {
            <ObjectParts><PartsCount>2</PartsCount><PartNumberMarker>0</PartNumberMarker>
              <NextPartNumberMarker>1</NextPartNumberMarker><MaxParts>1</MaxParts><IsTruncated>true</IsTruncated>
              <Part><PartNumber>1</PartNumber><Size>8388608</Size><ChecksumCRC32>AAAAAA==</ChecksumCRC32></Part></ObjectParts>
-           <StorageClass>STANDARD</StorageClass><ObjectSize>0</ObjectSize>
+           <StorageClass>GLACIER</StorageClass><ObjectSize>0</ObjectSize>
          </GetObjectAttributesResponse>",
     );
 }

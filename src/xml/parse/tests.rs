@@ -53,9 +53,11 @@ fn prefixes_byte_order_mark_cdata_and_comments_are_understood() {
 #[test]
 fn what_is_refused() {
     let bomb = "<!DOCTYPE d [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]>";
+    for body in ["", "   ", "\r\n"] {
+        assert_eq!(keys(body), Err(XmlError::Empty), "{body:?}");
+        assert_eq!(complete_multipart_upload(body.as_bytes()), Err(XmlError::Empty), "{body:?}");
+    }
     for body in [
-        String::new(),
-        "   ".into(),
         "not xml".into(),
         "<Delete>".into(),
         "<Delete/>".into(),
@@ -144,13 +146,17 @@ fn parts_that_are_refused() {
         "<Part/>",
         "<Part><PartNumber>1</PartNumber></Part>",
         "<Part><ETag>a</ETag></Part>",
-        "<Part><PartNumber>-1</PartNumber><ETag>a</ETag></Part>",
-        "<Part><PartNumber>99999999999</PartNumber><ETag>a</ETag></Part>",
+        "<Part><PartNumber>one</PartNumber><ETag>a</ETag></Part>",
+        "<Part><PartNumber>99999999999999999999</PartNumber><ETag>a</ETag></Part>",
         "<Part><PartNumber>1</PartNumber><ETag>a</ETag><ChecksumMD4>x</ChecksumMD4></Part>",
         "<Part><PartNumber>1</PartNumber><ETag>a</ETag><ChecksumSHA1>x</ChecksumSHA1><ChecksumSHA1>x</ChecksumSHA1></Part>",
         "<Object><Key>a</Key></Object>",
     ] {
         assert_eq!(document(inner), Err(XmlError::Malformed), "{inner}");
+    }
+    for number in [-1, 0, 10_001, 99_999_999_999] {
+        let inner = format!("<Part><PartNumber>{number}</PartNumber><ETag>a</ETag></Part>");
+        assert_eq!(document(&inner), Err(XmlError::PartNumber(number)));
     }
     let part = "<Part><PartNumber>1</PartNumber><ETag>a</ETag></Part>";
     assert_eq!(document(&part.repeat(10_000)).unwrap().len(), 10_000);

@@ -6,7 +6,9 @@ import fcntl
 import os
 import struct
 import subprocess
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -52,7 +54,7 @@ class LoopFilesystem:
         """A fresh filesystem in a file."""
         with open(image, "wb") as file:
             file.truncate(self.size)
-        force = {"ext4": "-F", "xfs": "-f"}[self.kind]
+        force = {"ext4": "-F"}.get(self.kind, "-f")
         run(f"mkfs.{self.kind}", "-q", force, *self.options, str(image))
 
     def __exit__(self, *_) -> None:
@@ -91,3 +93,21 @@ class LoopFilesystem:
         """The machine is back: the journal is replayed."""
         self.detach()
         self.attach()
+
+
+@contextmanager
+def fresh_filesystem(scratch: Path, kind: str, size: int = 256 * MIB, options: tuple[str, ...] = ()):
+    """A filesystem of this kind for one test, where it is mounted. Needs root; a tmpfs needs no device."""
+    from conftest import need
+
+    need(missing())
+    folder = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=scratch))
+    if kind != "tmpfs":
+        with LoopFilesystem(folder, kind, size, options) as made:
+            yield made.mount
+        return
+    run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        run("umount", str(folder))

@@ -13,10 +13,11 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
+from harness import cargo
 from harness.sigv4 import Credentials
 from harness.wire import Client, Connection
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = cargo.ROOT
 ACCESS_KEY = "blackboxroot"
 SECRET_KEY = "blackbox-root-secret-key"
 CREDENTIALS = Credentials(ACCESS_KEY, SECRET_KEY)
@@ -27,7 +28,7 @@ PR_SET_PDEATHSIG = 1
 
 def binary() -> Path:
     """The release build; SLUICE_BIN names another one."""
-    return Path(os.environ.get("SLUICE_BIN", ROOT / "target/release/sluice"))
+    return Path(os.environ.get("SLUICE_BIN") or cargo.release_build("sluice"))
 
 
 def cache_folder() -> Path:
@@ -186,6 +187,9 @@ class Server:
         """Resident memory with huge pages, which VmRSS leaves out when they come from hugetlbfs."""
         return self.memory_kib("VmRSS") + self.memory_kib("HugetlbPages")
 
+    def proc(self) -> Path:
+        return Path(f"/proc/{self.pid}")
+
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -193,7 +197,9 @@ class Server:
         """Temporaries, which must be gone at once: named files in staging folders, unnamed files still open. And objects that are
         gone but open: the server may keep what it read for a moment, not longer."""
         found = self._open_or_staged()
-        if not any(path.name.startswith("#") or ".sluice" in path.parts for path in found):
+        # An object that is gone has its last name in staging.
+        is_gone = [path.name.endswith("(deleted)") and path.name.startswith(("swap.", "gone.")) for path in found]
+        if not any(not gone and (path.name.startswith("#") or ".sluice" in path.parts) for path, gone in zip(found, is_gone)):
             eventually(lambda: not self._open_or_staged(), timeout_s=3)
             return self._open_or_staged()
         return found

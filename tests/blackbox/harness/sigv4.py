@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import hmac
 import itertools
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -68,17 +69,19 @@ class Credentials:
 
 @dataclass
 class Request:
-    """A request before it is bytes. `target` is the encoded path; `query` has decoded pairs."""
+    """A request before it is bytes. `target` is the encoded path; `query` has decoded pairs. A header whose value is a list comes
+    once for each of them. A character of a header is a byte."""
 
     method: str
     target: str
     query: list[tuple[str, str]] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str | list[str]] = field(default_factory=dict)
     body: bytes = b""
 
     def canonical(self, signed: list[str], payload_hash: str, query: list[tuple[str, str]]) -> str:
         pairs = sorted((encode_query(k), encode_query(v)) for k, v in query)
-        lower = {name.lower(): " ".join(value.split()) for name, value in self.headers.items()}
+        joined = {name.lower(): ",".join(line.strip(" \t") for line in _lines(value)) for name, value in self.headers.items()}
+        lower = {name: re.sub(" +", " ", value) for name, value in joined.items()}
         return "\n".join(
             [
                 self.method,
@@ -95,11 +98,16 @@ class Request:
 
     def head(self) -> bytes:
         target = self.target + ("?" + self.query_text() if self.query else "")
-        lines = [f"{self.method} {target} HTTP/1.1"] + [f"{name}: {value}" for name, value in self.headers.items()]
+        lines = [f"{self.method} {target} HTTP/1.1"]
+        lines += [f"{name}: {line}" for name, value in self.headers.items() for line in _lines(value)]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def encode(self) -> bytes:
         return self.head() + self.body
+
+
+def _lines(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value]
 
 
 def amz_date(offset_s: int = 0) -> str:
@@ -108,7 +116,7 @@ def amz_date(offset_s: int = 0) -> str:
 
 
 def string_to_sign(credentials: Credentials, date: str, canonical: str) -> str:
-    return "\n".join(["AWS4-HMAC-SHA256", date, credentials.scope(date), sha256_hex(canonical.encode())])
+    return "\n".join(["AWS4-HMAC-SHA256", date, credentials.scope(date), sha256_hex(canonical.encode("latin-1"))])
 
 
 def sign(
@@ -220,7 +228,7 @@ def streaming_put(
     request.headers["x-amz-decoded-content-length"] = str(len(data))
     with_trailer = mode in (STREAMING_TRAILER, STREAMING_UNSIGNED_TRAILER)
     if with_trailer:
-        request.headers["x-amz-trailer"] = "x-amz-checksum-crc32"
+        request.headers.setdefault("x-amz-trailer", "x-amz-checksum-crc32")
     seed = sign(request, credentials, host, mode, date)
     signed = mode in (STREAMING, STREAMING_TRAILER)
     chunks = sign_chunks(data, size, credentials, date, seed) if signed else plain_chunks(data, size)

@@ -44,8 +44,17 @@ class Response:
 class Connection:
     """One connection. Closing it is a FIN; `reset` is a RST."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, receive_buffer: int | None = None):
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int | None = None,
+        source: str | None = None,
+    ):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if source:
+            self.socket.bind((source, 0))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(TIMEOUT_S)

@@ -100,6 +100,6 @@ fn a_part_that_was_damaged_is_not_set_aside() {
 /// Only what is gone may be left out of a listing.
 #[test]
 fn a_directory_that_cannot_be_read_is_an_error() {
-    let file: OwnedFd = tempfile::tempfile().unwrap().into();
-    assert_eq!(directories_in(&file).unwrap_err(), Errno::NOTDIR);
+    let (fixture, file) = (Fixture::new(), OwnedFd::from(tempfile::tempfile().unwrap()));
+    assert_eq!(directories_in(fixture.volume.reading(), &file).unwrap_err(), Errno::NOTDIR);
 }

@@ -52,7 +52,7 @@ fn race<const THREADS: usize>(acts: [Act; THREADS], exists_before: bool) -> usiz
         let page = list_uploads(&fixture.volume, "raced", &UploadsQuery { max: 9, ..Default::default() }).unwrap();
         let listed: Vec<_> = page.uploads.iter().map(|upload| &upload.id).collect();
         lost += begun.iter().filter(|id| !listed.contains(id)).count();
-        bucket::delete(&fixture.volume, "raced").unwrap();
+        bucket::delete(&fixture.volume, "raced", &AtomicBool::new(false)).unwrap();
     }
     lost
 }
@@ -71,7 +71,7 @@ fn a_bucket_that_many_make_keeps_the_uploads_begun_in_it() {
 #[test]
 fn a_bucket_made_again_while_the_old_one_goes_keeps_the_uploads_begun_in_it() {
     let remove: Act = |volume| {
-        bucket::delete(volume, "raced").unwrap();
+        bucket::delete(volume, "raced", &AtomicBool::new(false)).unwrap();
         None
     };
     let make_when_it_is_gone: Act = |volume| {
