@@ -9,17 +9,18 @@ use std::sync::Arc;
 use crate::io::{HelperPanicked, Promise, Work, blocking, spawn};
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_VISITS_MAX};
 use crate::metrics::record;
-use crate::store::batch::{self, Small};
-use crate::store::commit::Published;
-use crate::store::turns::KeyTurn;
-use crate::store::{self, Volume};
+use crate::store::disk::turns::KeyTurn;
+use crate::store::error::StoreError;
+use crate::store::objects::batch::{self, Small};
+use crate::store::objects::commit::Published;
+use crate::store::volume::Volume;
 
 thread_local! {
     static QUEUE: Rc<Queue> = Rc::default();
 }
 
 /// The outcome of one upload's commit.
-type Outcome = Result<store::Result<Published>, HelperPanicked>;
+type Outcome = Result<Result<Published, StoreError>, HelperPanicked>;
 
 /// Commits `object`. What succeeded has passed the barrier, as a rule; the caller asks for itself. When the caller is dropped, the
 /// work is still done.

@@ -25,7 +25,9 @@ use crate::metrics::export::Sources;
 use crate::metrics::record::{self, CoreCells};
 use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
 use crate::s3::service::{self, Core, Live, Settings};
-use crate::store::{self, Lookout, Sweeper};
+use crate::store::disk::presence::Lookout;
+use crate::store::disk::spill::Sweeper;
+use crate::store::volume;
 use crate::sys;
 
 /// The served filesystem, probed.
@@ -37,7 +39,7 @@ pub struct Volume {
     pub costs: Vec<String>,
     /// What its times tell, in words.
     pub times: String,
-    store: store::Volume,
+    store: volume::Volume,
     memory: Arc<RequestMemory>,
 }
 
@@ -52,7 +54,7 @@ pub fn open_volume(boot: &Boot) -> Result<Volume, Fatal> {
     // The least that is taken leaves some (`limits`).
     let leased = config.request_memory.saturating_sub(REQUEST_MEMORY_FIXED as u64);
     let memory = RequestMemory::new(usize::try_from(leased).unwrap_or(usize::MAX / 2));
-    let opened = store::Volume::serve(root, config.directory.as_os_str().as_bytes(), config.durability, memory.clone());
+    let opened = volume::Volume::serve(root, config.directory.as_os_str().as_bytes(), config.durability, memory.clone());
     let store = opened.map_err(|error| Fatal::Volume { path: config.directory.clone(), reason: error.advice() })?;
     let facts = store.facts();
     let direct = match (facts.direct, store.untried()) {

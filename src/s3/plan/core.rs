@@ -14,9 +14,10 @@ use crate::http::{self, DateCache};
 use crate::io::sleep;
 use crate::limits::RECENT_DURATION;
 use crate::mem::{Arena, RequestMemory, Room};
-use crate::store::object::Object;
-use crate::store::recent::RecentObjects;
-use crate::store::{Presence, Volume};
+use crate::store::disk::presence::Presence;
+use crate::store::objects::open::Object;
+use crate::store::objects::recent::RecentObjects;
+use crate::store::volume::Volume;
 
 /// `x-amz-id-2` and `<HostId>`: which server answered, for support. One process is one host.
 pub const HOST_ID: &str = "sluice";

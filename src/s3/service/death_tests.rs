@@ -25,7 +25,8 @@ use crate::io::{Helpers, run_core, sleep};
 use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE, PUT_SIZE_MAX, XML_SIZE_MAX};
 use crate::mem::{Arena, RequestMemory, Room};
 use crate::net::{self, After, Exchange};
-use crate::store::{Volume, bucket};
+use crate::store::buckets::bucket;
+use crate::store::volume::Volume;
 
 const ACCESS_KEY: &str = "death";
 const SECRET_KEY: &str = "death-has-a-secret-key";

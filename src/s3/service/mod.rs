@@ -31,8 +31,8 @@ use crate::s3::plan::context::Context;
 pub use crate::s3::plan::core::{Core, Live, Settings};
 use crate::s3::plan::{body, permit};
 use crate::s3::verbs::{attributes, bucket, complete, copy, delete, get, list, multipart, put, unconfigured};
-use crate::store::Presence;
-use crate::store::barrier::VolumeFailed;
+use crate::store::disk::barrier::VolumeFailed;
+use crate::store::disk::presence::Presence;
 
 /// What was found out of a request on the way to its verb: for who tells of it afterwards.
 #[derive(Default)]

@@ -13,8 +13,8 @@ use crate::s3::plan::answer::{Answer, BUCKET_REGION, Reply};
 use crate::s3::plan::context::Context;
 use crate::s3::plan::leave::{self, Stop};
 use crate::s3::plan::{body, refusal};
-use crate::store::bucket::{BucketsQuery, InTheWay, InTheWayKind};
-use crate::store::{StoreError, bucket};
+use crate::store::buckets::bucket::{self, BucketsQuery, InTheWay, InTheWayKind};
+use crate::store::error::StoreError;
 use crate::xml;
 
 /// `GET /`.

@@ -22,11 +22,14 @@ use crate::s3::plan::patience::patiently;
 use crate::s3::plan::permit::{self, Permitted};
 use crate::s3::plan::slow::{self, Document};
 use crate::s3::plan::{metadata, refusal};
-use crate::store::commit::{self, Published, Upload};
-use crate::store::multipart::UploadName;
-use crate::store::object::{self, Object};
-use crate::store::record::Record;
-use crate::store::{StoreError, checksum, copy, key, stage};
+use crate::store::disk::stage;
+use crate::store::error::StoreError;
+use crate::store::names::record::Record;
+use crate::store::names::{checksum, key};
+use crate::store::objects::commit::{self, Published, Upload};
+use crate::store::objects::copy;
+use crate::store::objects::open::{self, Object};
+use crate::store::uploads::create::UploadName;
 use crate::xml::{self, Checksums, CopyResult};
 
 /// `PUT /bucket/key` with `x-amz-copy-source`.
@@ -133,7 +136,7 @@ pub async fn upload_part_copy(exchange: &mut Exchange, context: Context<'_>, req
         let (seen, size) = (stop.flag(), range.end - range.start);
         let copied = patiently(client, kind_of_work(size), move || {
             let name = UploadName { bucket: &bucket, key: &key, id: &upload };
-            crate::store::multipart::copy_part(&settings.volume, &name, number, &object, range.clone(), &seen)
+            crate::store::uploads::part::copy_part(&settings.volume, &name, number, &object, range.clone(), &seen)
         });
         let copied = copied.await?.map_err(|error| refusal::upload(error, context.bucket(), context.key(), &id))?;
         durable(&context, copied.stored.ticket).await?;
@@ -186,7 +189,7 @@ fn wanted_checksum(context: &Context<'_>) -> Result<Option<Algorithm>, S3Error> 
 async fn open_source(context: &Context<'_>, source: &Permitted<CopySource>) -> Result<Object, S3Error> {
     let settings = context.core.settings.clone();
     let (bucket, key) = (source.bucket.clone(), source.key.clone());
-    let opened = blocking(Work::Read, move || object::open_to_copy(&settings.volume, &bucket, key.as_bytes()));
+    let opened = blocking(Work::Read, move || open::open_to_copy(&settings.volume, &bucket, key.as_bytes()));
     let object = opened.await?.map_err(|error: StoreError| refusal::store(error, &source.bucket, &source.key))?;
     let request = &context.request;
     let if_match = context.entity_tags("x-amz-copy-source-if-match")?;

@@ -18,10 +18,13 @@ use crate::s3::plan::body::Body;
 use crate::s3::plan::context::Context;
 use crate::s3::plan::permit::{self, Permitted};
 use crate::s3::plan::{metadata, refusal};
-use crate::store::barrier::Ticket;
-use crate::store::commit::Condition;
-use crate::store::object::State;
-use crate::store::{StoreError, Volume, bucket, delete};
+use crate::store::buckets::bucket;
+use crate::store::disk::barrier::Ticket;
+use crate::store::error::StoreError;
+use crate::store::objects::commit::Condition;
+use crate::store::objects::delete;
+use crate::store::objects::open::State;
+use crate::store::volume::Volume;
 use crate::xml::{self, DeleteError, DeleteResult, Deleted, ObjectIdentifier};
 
 /// What must hold of an object before it is deleted.

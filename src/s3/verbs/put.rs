@@ -13,12 +13,15 @@ use crate::s3::plan::answer::{Answer, Reply};
 use crate::s3::plan::body::{Body, Destination};
 use crate::s3::plan::context::Context;
 use crate::s3::plan::{metadata, refusal};
-use crate::store::barrier::Ticket;
-use crate::store::batch::Small;
-use crate::store::commit::{self, Condition, Published, Upload};
-use crate::store::object::{self, State};
-use crate::store::record::Record;
-use crate::store::{StoreError, bucket, key, stage};
+use crate::store::buckets::bucket;
+use crate::store::disk::barrier::Ticket;
+use crate::store::disk::stage;
+use crate::store::error::StoreError;
+use crate::store::names::key;
+use crate::store::names::record::Record;
+use crate::store::objects::batch::Small;
+use crate::store::objects::commit::{self, Condition, Published, Upload};
+use crate::store::objects::open::{self, State};
 
 /// `PUT /bucket/key`.
 pub async fn put_object(exchange: &mut Exchange, mut context: Context<'_>) -> Result<Reply, S3Error> {
@@ -57,7 +60,7 @@ async fn check_early(context: &Context<'_>, condition: Option<&Conditions>) -> R
     let checked = blocking(Work::Read, move || {
         bucket::head(&settings.volume, &bucket_name)?;
         let Some(check) = check else { return Ok(()) };
-        let now = match object::open(&settings.volume, &bucket_name, key.as_bytes()) {
+        let now = match open::open(&settings.volume, &bucket_name, key.as_bytes()) {
             Ok(object) => Some(object.state),
             Err(StoreError::NoObject) => None,
             Err(error) => return Err(error),

@@ -1,0 +1,3 @@
+//! Which buckets are there?
+
+pub mod bucket;

@@ -1,0 +1,152 @@
+//! A file to be filled that nobody can see yet.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::staging::{Purpose, Staging};
+use crate::limits::RESERVE_SIZE_MIN;
+use crate::store::error::{Result, StoreError};
+use crate::store::volume::Volume;
+use crate::sys::path::Symlinks;
+use crate::sys::{self, Errno};
+
+/// Mode of objects' files, before the umask and a default ACL.
+pub(in crate::store) const FILE_MODE: u32 = 0o644;
+
+/// A staged file. It vanishes when dropped, unless it was published.
+#[derive(Debug)]
+pub struct Staged {
+    /// The file, opened for reading and writing.
+    pub file: OwnedFd,
+    /// Whether the file is opened with O_DIRECT.
+    pub is_direct: bool,
+    /// A name of its own, where the filesystem has no files without one, or after an attempt to publish it that failed.
+    pub(in crate::store) name: Option<Temporary>,
+}
+
+/// A name of a file that is to get another one: in staging, removed when dropped, or that of an upload's file, which stays when the
+/// publication fails.
+#[derive(Debug)]
+pub(in crate::store) struct Temporary {
+    place: Place,
+    name: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Staging(Arc<Staging>),
+    Upload(OwnedFd),
+}
+
+impl Staged {
+    /// A file without a name, for buffered writing.
+    pub(in crate::store) fn unnamed(file: OwnedFd) -> Self {
+        Self { file, is_direct: false, name: None }
+    }
+}
+
+impl Temporary {
+    /// A name for a file to be made.
+    pub(in crate::store) fn new(staging: &Arc<Staging>) -> Self {
+        Self::named(staging, staging.name(&Purpose::New))
+    }
+
+    /// A name in staging that is ours.
+    pub(in crate::store) fn named(staging: &Arc<Staging>, name: Vec<u8>) -> Self {
+        Self { place: Place::Staging(staging.clone()), name }
+    }
+
+    /// A name that is there already and is somebody's own until it is moved.
+    pub(in crate::store) fn of_upload(directory: OwnedFd, name: Vec<u8>) -> Self {
+        Self { place: Place::Upload(directory), name }
+    }
+
+    pub(in crate::store) fn is_of_upload(&self) -> bool {
+        matches!(self.place, Place::Upload(_))
+    }
+
+    pub(in crate::store) fn directory(&self) -> &OwnedFd {
+        match &self.place {
+            Place::Staging(staging) => staging.directory(),
+            Place::Upload(directory) => directory,
+        }
+    }
+
+    pub(in crate::store) fn name(&self) -> &[u8] {
+        &self.name
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // ENOENT after a publication by rename. Anything else is swept at the next start.
+        if !self.is_of_upload() {
+            let _ = sys::path::unlink(self.directory(), &self.name);
+        }
+    }
+}
+
+/// Makes a file for an object of `bucket` that will live at `path`: without a name, in the deepest directory on the way that
+/// exists (elsewhere, project quotas of XFS and fscrypt make the later link fail with EXDEV). With a known `size`, its
+/// space is reserved now: a full disk is found out before the body is received.
+pub fn stage(volume: &Volume, bucket: &str, path: &[u8], size: Option<u64>, direct: bool) -> Result<Staged> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    let direct = direct && volume.facts().direct.is_some();
+    let staged = if volume.facts().unnamed_files {
+        Staged { file: open_unnamed(volume, bucket, path, direct)?, is_direct: direct, name: None }
+    } else {
+        // Found out before the body is received, as above.
+        if !crate::store::buckets::bucket::exists(volume, bucket)? {
+            return Err(crate::store::buckets::bucket::missing(volume));
+        }
+        let name = Temporary::new(&volume.staging()?);
+        let file = sys::path::create_new(name.directory(), name.name(), FILE_MODE, direct)?;
+        Staged { file, is_direct: direct, name: Some(name) }
+    };
+    if let Some(size) = size.filter(|size| *size >= RESERVE_SIZE_MIN) {
+        // With its length: writes that change a file's size wait for each other on ext4 and XFS, one in flight at a time.
+        match sys::space::extend(&staged.file, 0, size) {
+            // Not every filesystem reserves; then a full disk shows at the write.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(staged)
+}
+
+fn open_unnamed(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Result<OwnedFd> {
+    const ATTEMPTS: usize = 8;
+    for _ in 0..ATTEMPTS {
+        match open_unnamed_once(volume, bucket, path, direct) {
+            // A bucket that was removed at this moment may have been made again since.
+            Err(StoreError::Kernel(Errno::PERM)) if crate::store::buckets::bucket::exists(volume, bucket)? => {}
+            Err(StoreError::Kernel(Errno::PERM)) => return Err(StoreError::NoBucket),
+            opened => return opened,
+        }
+    }
+    Err(Errno::PERM.into())
+}
+
+fn open_unnamed_once(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Result<OwnedFd> {
+    let mut directory = [bucket.as_bytes(), b"/", path].concat();
+    let mut is_denied = false;
+    while let Some(slash) = directory.iter().rposition(|byte| *byte == b'/') {
+        directory.truncate(slash);
+        match sys::path::open_unnamed(&volume.root, &directory, FILE_MODE, direct, Symlinks::Deny) {
+            Ok(file) => return Ok(file),
+            // ENOTDIR: a file stands there, which the publication will turn into a directory.
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            // What ext4 answers in a directory that is being removed, which has no links any more and a name for a moment yet; and any
+            // filesystem in an immutable one.
+            Err(Errno::PERM) => is_denied |= sys::stat::at(&volume.root, &directory).is_ok_and(|stat| stat.nlink > 0),
+            // A link or a mount: on the way, or in the bucket's place.
+            Err(Errno::LOOP | Errno::XDEV) if !crate::store::buckets::bucket::exists(volume, bucket)? => {
+                return Err(StoreError::NoBucket);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(if is_denied { Errno::PERM.into() } else { crate::store::buckets::bucket::missing(volume) })
+}

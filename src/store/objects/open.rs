@@ -1,0 +1,262 @@
+//! An object, opened: descriptor, stat and record in one visit, so that they belong together whatever happens to the name
+//! afterwards.
+
+use std::os::fd::OwnedFd;
+
+use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX, WRITER_AGE_NS};
+use crate::store::error::{Result, StoreError};
+use crate::store::names::key::{self, Location};
+use crate::store::names::record::{Record, SUMMARY_NAME, Summary};
+use crate::store::volume::Volume;
+use crate::sys::path::{OpenFlags, Symlinks};
+use crate::sys::{self, Errno, FileKind, FileStat};
+
+/// An open object.
+#[derive(Debug)]
+pub struct Object {
+    /// The file with its bytes; for an explicit `dir/` without a body, the directory itself.
+    pub file: OwnedFd,
+    /// What the object is.
+    pub state: State,
+    /// The file lies at the key's own path, as nearly all do: not inside a directory of that name.
+    pub is_at_key: bool,
+}
+
+/// What an object is at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The file's facts.
+    pub stat: FileStat,
+    /// The record; `None` when the file was not written by us, or was changed since.
+    pub record: Option<Record>,
+    /// Bytes of the object: the file's, or none for a directory object.
+    pub size: u64,
+    /// It has no record, and its times need not tell of the next change: it was changed a moment ago, or somebody can write into it.
+    pub may_change_unseen: bool,
+}
+
+/// How names are opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Cached,
+    Blocking,
+}
+
+/// Opens the object of `key`, waiting for the filesystem where that is needed.
+pub fn open(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Object> {
+    let location = key::locate(key)?;
+    // A conversion (`a` becomes a directory beside `a/b`) can fall between the two looks of `find`: one more look sees it.
+    match find(volume, bucket, &location, Way::Blocking) {
+        Err(StoreError::NoObject) => find(volume, bucket, &location, Way::Blocking),
+        found => found,
+    }
+    .map_err(|error| crate::store::buckets::bucket::or_no_bucket(volume, bucket, error))
+}
+
+/// The same to be read by calls that wait: it was opened so that a FIFO could not hold us, and now it is known to be a file.
+pub fn open_to_copy(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Object> {
+    let object = open(volume, bucket, key)?;
+    sys::file::set_blocking(&object.file)?;
+    Ok(object)
+}
+
+/// Opens the object of `key` if everything about it is in memory; `None` when only a call that may block can say. Misses are
+/// answered by `open`, which may look twice.
+pub fn open_cached(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Option<Object>> {
+    let location = key::locate(key)?;
+    Ok(find(volume, bucket, &location, Way::Cached).ok())
+}
+
+/// The file opened once more with O_DIRECT; `None` where the filesystem refuses it.
+pub fn open_direct(volume: &Volume, object: &Object) -> Option<OwnedFd> {
+    volume.facts().direct?;
+    sys::path::reopen(&object.file, OpenFlags::RDONLY | OpenFlags::DIRECT).ok()
+}
+
+/// Whether the file is still the one that `state` describes: its bytes were not changed in place since.
+pub fn is_unchanged(file: &OwnedFd, state: &State) -> bool {
+    sys::stat::of(file).is_ok_and(|now| now.size == state.stat.size && now.mtime_ns == state.stat.mtime_ns)
+}
+
+fn find(volume: &Volume, bucket: &str, location: &Location, way: Way) -> Result<Object> {
+    let path = [bucket.as_bytes(), b"/", &location.path].concat();
+    if location.is_directory_object {
+        return find_directory_object(volume, &path, way);
+    }
+    let file = open_file(volume, &path, way)?;
+    let look = Look::at(&file)?;
+    match look.stat.kind {
+        FileKind::Regular => describe(volume, file, look, true, way),
+        // `a` beside `a/b`: the object lives inside.
+        FileKind::Directory => {
+            let inside = open_file(volume, &[&path, &b"/"[..], key::OBJECT_OF_DIRECTORY].concat(), way)?;
+            let look = Look::at(&inside)?;
+            if look.stat.kind != FileKind::Regular {
+                return Err(StoreError::NoObject);
+            }
+            describe(volume, inside, look, false, way)
+        }
+        FileKind::Symlink | FileKind::Other => Err(StoreError::NoObject),
+    }
+}
+
+/// `dir/`: a body inside, or a record on the directory itself.
+fn find_directory_object(volume: &Volume, path: &[u8], way: Way) -> Result<Object> {
+    match open_file(volume, &[path, b"/", key::BODY_OF_DIRECTORY].concat(), way) {
+        Ok(body) => {
+            let look = Look::at(&body)?;
+            if look.stat.kind == FileKind::Regular {
+                return describe(volume, body, look, false, way);
+            }
+        }
+        Err(StoreError::NoObject) => {}
+        Err(error) => return Err(error),
+    }
+    let directory = open_file(volume, path, way)?;
+    let stat = sys::stat::of(&directory)?;
+    if stat.kind != FileKind::Directory {
+        return Err(StoreError::NoObject);
+    }
+    let Some(record) = read_directory_record(volume, &directory, way)? else { return Err(StoreError::NoObject) };
+    // The record of a directory is not bound to its mtime, which every file made inside changes.
+    let state = State { stat, record: Some(record), size: 0, may_change_unseen: false };
+    Ok(Object { file: directory, state, is_at_key: false })
+}
+
+/// Both parts of a directory's record as they belong together: a writer may replace them between the two looks.
+fn read_directory_record(volume: &Volume, directory: &OwnedFd, way: Way) -> Result<Option<Record>> {
+    const ATTEMPTS: usize = 8;
+    let mut record = None;
+    let mut summary = read_summary(directory)?;
+    for _ in 0..ATTEMPTS {
+        record = summary.map(|summary| read_record(volume, directory, &summary, way)).transpose()?;
+        if !summary.is_some_and(|summary| summary.has_extended) {
+            break;
+        }
+        let before = std::mem::replace(&mut summary, read_summary(directory)?);
+        if before == summary {
+            break;
+        }
+    }
+    Ok(record)
+}
+
+fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
+    // O_NONBLOCK: a FIFO must not hold us; its kind is looked at afterwards. O_NOATIME needs ownership, so it is not asked.
+    let flags = OpenFlags::RDONLY | OpenFlags::NONBLOCK | OpenFlags::NOCTTY;
+    let opened = match way {
+        Way::Cached => sys::path::open_cached(&volume.root, path, flags, Symlinks::Deny),
+        Way::Blocking => sys::path::open(&volume.root, path, flags, 0, Symlinks::Deny),
+    };
+    opened.map_err(|errno| match errno {
+        // ENXIO: a socket, or a device without a driver.
+        errno if sys::errno::is_gone(errno) || errno == Errno::NXIO || errno == Errno::NAMETOOLONG => StoreError::NoObject,
+        errno => StoreError::Kernel(errno),
+    })
+}
+
+/// A file's facts, and since when they may be so.
+struct Look {
+    stat: FileStat,
+    begun_ns: i64,
+}
+
+impl Look {
+    fn at(file: &OwnedFd) -> Result<Self> {
+        let begun_ns = sys::clock::realtime_ns();
+        Ok(Self { stat: sys::stat::of(file)?, begun_ns })
+    }
+}
+
+fn describe(volume: &Volume, file: OwnedFd, look: Look, is_at_key: bool, way: Way) -> Result<Object> {
+    let state = state_of(volume, &file, look, way)?;
+    Ok(Object { file, state, is_at_key })
+}
+
+/// What the object in `file` is, with its record if that is still true.
+fn state_of(volume: &Volume, file: &OwnedFd, look: Look, way: Way) -> Result<State> {
+    let stat = look.stat;
+    let record = match read_summary(file)? {
+        Some(summary) if summary.is_truthful(&stat) => Some(read_record(volume, file, &summary, way)?),
+        _ => None,
+    };
+    let may_change_unseen = record.is_none() && may_change_unseen(volume, file, &look);
+    Ok(State { size: stat.size, stat, record, may_change_unseen })
+}
+
+/// Whether the file's times need not tell of the next change. A write(2) sets them before it copies its first byte, a store into mapped
+/// memory only when it is the first into a page that is clean: so while there is somebody who can do either, the bytes may change
+/// behind a look. Looked for behind that look, since who comes later must set a time. A record needs none of this: its mtime is
+/// that of no change but ours.
+fn may_change_unseen(volume: &Volume, file: &OwnedFd, look: &Look) -> bool {
+    let (facts, ctime_ns) = (volume.facts(), look.stat.ctime_ns);
+    // Leases of network filesystems say something else.
+    let has_writer = || {
+        let is_recent = look.begun_ns.saturating_sub(ctime_ns) < WRITER_AGE_NS;
+        is_recent && !facts.is_remote && sys::lock::is_open_for_writing(file) == Some(true)
+    };
+    !facts.grain.files.is_settled_since(ctime_ns, look.begun_ns) || has_writer()
+}
+
+/// The summary, when there is one that we understand. Any POSIX user can write nonsense there: that is no record.
+pub(in crate::store) fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
+    let mut buffer = [0; RECORD_SIZE_MAX];
+    match sys::xattr::read(file, SUMMARY_NAME, &mut buffer) {
+        Ok(Some(size)) => Ok(Summary::decode(&buffer[..size]).ok()),
+        Ok(None) | Err(Errno::RANGE | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn read_record(volume: &Volume, file: &OwnedFd, summary: &Summary, way: Way) -> Result<Record> {
+    if summary.is_spilled && way == Way::Cached {
+        // A file of its own has to be opened and read: a helper's work.
+        return Err(StoreError::Kernel(Errno::AGAIN));
+    }
+    let extended = if summary.has_extended { read_extended(volume, file, summary)? } else { None };
+    let whole = Record::from_summary(summary, extended.as_deref());
+    // Nonsense in the extended record voids that record, never the object.
+    Ok(whole
+        .or_else(|_| Record::from_summary(summary, None))
+        .unwrap_or_else(|_| Record::new(summary.size, summary.mtime_ns, summary.etag)))
+}
+
+fn read_extended(volume: &Volume, file: &OwnedFd, summary: &Summary) -> Result<Option<Vec<u8>>> {
+    let value = match sys::xattr::read_vec(file, summary.extended_name(), EXTENDED_RECORD_SIZE_MAX) {
+        Ok(Some(value)) => value,
+        Ok(None) | Err(Errno::TOOBIG) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    if !summary.is_spilled {
+        return Ok(Some(value));
+    }
+    let Ok(name) = <[u8; 32]>::try_from(value.as_slice()) else { return Ok(None) };
+    crate::store::disk::spill::read(volume, &name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::store::buckets::bucket;
+    use crate::store::objects::batch::{Small, commit_each};
+
+    /// A core opens nothing that it may have to wait for: the spilled part of a record is a file of its own.
+    #[test]
+    fn a_spilled_record_is_read_on_a_helper() {
+        let top = tempfile::tempdir().unwrap();
+        let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Relaxed).unwrap();
+        bucket::create(&volume, "bucket").unwrap();
+        for (key, is_spilled) in [("small", false), ("large", true), ("directory/", true)] {
+            let mut record = Record::new(0, 0, [0; 16]);
+            record.user_metadata = vec![(b"name".to_vec(), vec![b'v'; if is_spilled { 100_000 } else { 100 }])];
+            let (bucket, key) = ("bucket".to_owned(), key.as_bytes().to_vec());
+            let metadata = record.user_metadata.clone();
+            let small = Small { bucket, key: key.clone(), bytes: Vec::new(), md5: None, record, condition: None };
+            assert!(commit_each(&volume, vec![small]).remove(0).is_ok());
+            let opened = open(&volume, "bucket", &key).unwrap();
+            assert_eq!(opened.state.record.unwrap().user_metadata, metadata);
+            assert_eq!(open_cached(&volume, "bucket", &key).unwrap().is_none(), is_spilled);
+        }
+    }
+}
