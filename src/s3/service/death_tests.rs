@@ -25,7 +25,7 @@ use crate::io::{Helpers, run_core, sleep};
 use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE, PUT_SIZE_MAX, XML_SIZE_MAX};
 use crate::mem::{Arena, RequestMemory, Room};
 use crate::net::{self, After, Exchange};
-use crate::store::buckets::bucket;
+use crate::store::buckets;
 use crate::store::volume::Volume;
 
 const ACCESS_KEY: &str = "death";
@@ -284,7 +284,7 @@ pub fn on_a_core(story: Story) {
     let top = tempfile::tempdir().unwrap();
     let path = top.path().canonicalize().unwrap();
     let settings = settings(&path, Durability::Acked);
-    bucket::create(&settings.volume, "bucket").unwrap();
+    buckets::create(settings.volume.bucket("bucket"), settings.volume.uploads()).unwrap();
     run_core(Helpers::start(2, || ()).unwrap(), || async move {
         let arena = Arena::new(2 * HUGE_PAGE_SIZE).unwrap();
         let room = Room::new(settings.memory.clone(), 1);

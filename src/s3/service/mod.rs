@@ -130,7 +130,7 @@ async fn serve_request(
     let account = request_headers::Account { id: &context.owner().id };
     request_headers::check(route.operation, account, context.request.headers())?;
     request_headers::check_query(route.operation, account, is_presigned, query.pairs())?;
-    if core.volume().presence() == Presence::Gone {
+    if core.disk().presence() == Presence::Gone {
         return Err(VolumeFailed.into());
     }
     #[cfg(feature = "seams")]

@@ -13,7 +13,8 @@ use crate::s3::plan::answer::{Answer, BUCKET_REGION, Reply};
 use crate::s3::plan::context::Context;
 use crate::s3::plan::leave::{self, Stop};
 use crate::s3::plan::{body, refusal};
-use crate::store::buckets::bucket::{self, BucketsQuery, InTheWay, InTheWayKind};
+use crate::store::buckets::{self, BucketsQuery, InTheWay, InTheWayKind};
+use crate::store::disk::ListedBucket;
 use crate::store::error::StoreError;
 use crate::xml;
 
@@ -34,7 +35,7 @@ pub async fn list<T>(exchange: &Exchange, context: &Context<'_, T>) -> Result<Re
     let wanted = prefix.unwrap_or_default().to_owned();
     let page = listed(exchange, move || {
         let query = BucketsQuery { prefix: &wanted, after: &after, max: if is_here { count_max } else { 0 } };
-        bucket::list(&settings.volume, &query)
+        buckets::list(settings.volume.disk(), &query)
     });
     let (page, is_truncated) = page.await?.map_err(|error| refusal::store(error, "", ""))?;
     let next = page.last().filter(|_| is_truncated).map(|bucket| bucket.name.as_str());
@@ -80,13 +81,14 @@ pub async fn create(exchange: &mut Exchange, mut context: Context<'_, BucketTarg
     }
     let settings = context.core.settings.clone();
     let name = context.bucket().to_owned();
-    let created = blocking(Work::Remove, move || bucket::create(&settings.volume, &name)).await?;
+    let created =
+        blocking(Work::Remove, move || buckets::create(settings.volume.bucket(&name), settings.volume.uploads())).await?;
     match created {
         Ok(ticket) => durable(&context, ticket).await?,
         // Made again by its owner: S3 answers 200 in us-east-1 and 409 elsewhere
         // (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html, BucketAlreadyOwnedByYou). rclone takes both.
         Err(StoreError::BucketExists) if region == "us-east-1" => {
-            durable(&context, bucket::observed(context.core.volume())).await?;
+            durable(&context, context.core.disk().barrier().observed()).await?;
         }
         Err(error) => return Err(refused(error, context.bucket())),
     }
@@ -129,9 +131,9 @@ pub async fn delete(exchange: &Exchange, context: &Context<'_, BucketTarget>) ->
     let stop = Stop::default();
     let seen = stop.flag();
     let deleting = blocking(Work::Remove, move || {
-        bucket::delete(&settings.volume, &name, &seen).map_err(|error| match error {
+        buckets::delete(settings.volume.bucket(&name), settings.volume.uploads(), &seen).map_err(|error| match error {
             // What is in the way is somebody's own: it is said, since S3 shows nothing of it.
-            StoreError::BucketNotEmpty => (error, bucket::in_the_way(&settings.volume, &name).ok().flatten()),
+            StoreError::BucketNotEmpty => (error, buckets::in_the_way(settings.volume.bucket(&name)).ok().flatten()),
             error => (error, None),
         })
     });
@@ -174,9 +176,9 @@ pub async fn location(context: &Context<'_, BucketTarget>) -> Result<Reply, S3Er
 }
 
 /// The request's bucket, which must be there.
-pub async fn find(context: &Context<'_, BucketTarget>) -> Result<bucket::Bucket, S3Error> {
+pub async fn find(context: &Context<'_, BucketTarget>) -> Result<ListedBucket, S3Error> {
     let settings = context.core.settings.clone();
     let name = context.bucket().to_owned();
-    let found = blocking(Work::Read, move || bucket::head(&settings.volume, &name)).await?;
+    let found = blocking(Work::Read, move || settings.volume.bucket(&name).head()).await?;
     found.map_err(|error| refusal::store(error, context.bucket(), ""))
 }

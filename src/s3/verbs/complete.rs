@@ -19,8 +19,8 @@ use crate::s3::plan::slow::{self, Document};
 use crate::s3::plan::{body, metadata, refusal};
 use crate::store::error::{StoreError, UploadError};
 use crate::store::names::checksum;
-use crate::store::objects::commit::Published;
-use crate::store::uploads::complete::{ChosenPart, Completion, complete};
+use crate::store::objects::write::Published;
+use crate::store::uploads::{ChosenPart, Completion, complete};
 use crate::xml::{self, Checksums, CompleteMultipartUploadResult, CompletedPart, XmlError};
 
 /// `POST /bucket/key?uploadId=ID`.
@@ -86,7 +86,9 @@ async fn in_turn(
     let (mut kind, mut pause) = (Work::Assemble, COMPLETE_POLL_MIN);
     loop {
         let settings = context.core.settings.clone();
-        let work = move || (complete(&settings.volume, &mut completion, &AtomicU64::new(0)), completion);
+        let work = move || {
+            (complete(settings.volume.uploads(), settings.volume.disk(), &mut completion, &AtomicU64::new(0)), completion)
+        };
         let (completed, again) = blocking_for(client, kind, work).await?;
         completion = again;
         match completed {

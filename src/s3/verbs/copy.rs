@@ -22,14 +22,14 @@ use crate::s3::plan::patience::patiently;
 use crate::s3::plan::permit::{self, Permitted};
 use crate::s3::plan::slow::{self, Document};
 use crate::s3::plan::{metadata, refusal};
-use crate::store::disk::stage;
 use crate::store::error::StoreError;
 use crate::store::names::record::Record;
 use crate::store::names::{checksum, key};
-use crate::store::objects::commit::{self, Published, Upload};
+use crate::store::objects::commit::{FilledFile, commit};
 use crate::store::objects::copy;
-use crate::store::objects::open::{self, Object};
-use crate::store::uploads::create::UploadName;
+use crate::store::objects::open::Object;
+use crate::store::objects::write::{Published, Write};
+use crate::store::uploads::{UploadName, copy_part};
 use crate::xml::{self, Checksums, CopyResult};
 
 /// `PUT /bucket/key` with `x-amz-copy-source`.
@@ -86,13 +86,13 @@ async fn copy_bytes(context: &Context<'_>, client: Option<IpAddr>, stop: &Stop, 
         let volume = &settings.volume;
         let location = key::locate(&key)?;
         let size = object.state.size;
-        let staged = stage::stage(volume, &bucket, &location.path, Some(size), false)?;
+        let staged = volume.bucket(&bucket).stage(&location.path, Some(size), false)?;
         let content = copy::copy(&object, &staged, wanted, &seen)?;
         let kept = || object.state.record.clone().unwrap_or_else(|| Record::new(0, 0, [0; 16]));
         let mut record = record.unwrap_or_else(kept);
         content.record_into(&mut record);
         record.storage_class = class;
-        commit::commit(volume, Upload { bucket, key, staged, size, tail: None, record, condition: decide })
+        commit(volume.disk(), Write { bucket, key, record, condition: decide }, FilledFile { staged, size, tail: None })
     });
     let published = match copied.await? {
         Ok(published) => published,
@@ -135,8 +135,8 @@ pub async fn upload_part_copy(exchange: &mut Exchange, context: Context<'_>, req
         let (bucket, key, upload) = (context.bucket().to_owned(), context.key().as_bytes().to_vec(), id.clone());
         let (seen, size) = (stop.flag(), range.end - range.start);
         let copied = patiently(client, kind_of_work(size), move || {
-            let name = UploadName { bucket: &bucket, key: &key, id: &upload };
-            crate::store::uploads::part::copy_part(&settings.volume, &name, number, &object, range.clone(), &seen)
+            let name = UploadName { bucket: settings.volume.bucket(&bucket), key: &key, id: &upload };
+            copy_part(settings.volume.uploads(), &name, number, &object, range.clone(), &seen)
         });
         let copied = copied.await?.map_err(|error| refusal::upload(error, context.bucket(), context.key(), &id))?;
         durable(&context, copied.stored.ticket).await?;
@@ -189,7 +189,7 @@ fn wanted_checksum(context: &Context<'_>) -> Result<Option<Algorithm>, S3Error> 
 async fn open_source(context: &Context<'_>, source: &Permitted<CopySource>) -> Result<Object, S3Error> {
     let settings = context.core.settings.clone();
     let (bucket, key) = (source.bucket.clone(), source.key.clone());
-    let opened = blocking(Work::Read, move || open::open_to_copy(&settings.volume, &bucket, key.as_bytes()));
+    let opened = blocking(Work::Read, move || settings.volume.bucket(&bucket).open_to_copy(key.as_bytes()));
     let object = opened.await?.map_err(|error: StoreError| refusal::store(error, &source.bucket, &source.key))?;
     let request = &context.request;
     let if_match = context.entity_tags("x-amz-copy-source-if-match")?;

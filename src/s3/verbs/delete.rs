@@ -18,12 +18,10 @@ use crate::s3::plan::body::Body;
 use crate::s3::plan::context::Context;
 use crate::s3::plan::permit::{self, Permitted};
 use crate::s3::plan::{metadata, refusal};
-use crate::store::buckets::bucket;
 use crate::store::disk::barrier::Ticket;
 use crate::store::error::StoreError;
-use crate::store::objects::commit::Condition;
-use crate::store::objects::delete;
 use crate::store::objects::open::State;
+use crate::store::objects::write::Condition;
 use crate::store::volume::Volume;
 use crate::xml::{self, DeleteError, DeleteResult, Deleted, ObjectIdentifier};
 
@@ -41,10 +39,10 @@ pub async fn delete_object(context: &Context<'_>) -> Result<Reply, S3Error> {
     let preconditions = Preconditions::of_headers(context)?;
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().to_owned());
-    let turn = settings.volume.turn(&bucket, key.as_bytes()).await;
+    let turn = settings.volume.bucket(&bucket).turn(key.as_bytes()).await;
     let deleted = blocking(Work::Commit, move || {
         let condition = preconditions.condition();
-        delete::delete(&settings.volume, &bucket, key.as_bytes(), condition.as_ref())
+        settings.volume.bucket(&bucket).delete(key.as_bytes(), condition.as_ref())
     });
     let deleted = deleted.await?;
     drop(turn);
@@ -79,7 +77,7 @@ pub async fn delete_objects(exchange: &mut Exchange, mut context: Context<'_, Bu
     let client = exchange.peer().map(|peer| peer.ip());
     let deleted = blocking_for(client, Work::Remove, move || {
         let volume = &settings.volume;
-        bucket::head(volume, &bucket_name)?;
+        volume.bucket(&bucket_name).head()?;
         let outcomes: Vec<_> = asked.into_iter().map(|object| delete_one(volume, &bucket_name, object)).collect();
         Ok(outcomes)
     });
@@ -120,7 +118,9 @@ fn try_delete_one(volume: &Volume, bucket: &str, object: &Permitted<ObjectIdenti
         last_modified_s: object.last_modified_time.as_deref().map(date).transpose()?,
     };
     let condition = preconditions.condition();
-    delete::delete(volume, bucket, object.key.as_bytes(), condition.as_ref())
+    volume
+        .bucket(bucket)
+        .delete(object.key.as_bytes(), condition.as_ref())
         .map_err(|error| refusal::store(error, bucket, &object.key))
 }
 

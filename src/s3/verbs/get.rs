@@ -17,7 +17,7 @@ use crate::s3::ask::error::{Code, S3Error};
 use crate::s3::plan::answer::{Answer, Exchanged, Reply};
 use crate::s3::plan::context::Context;
 use crate::s3::plan::{metadata, refusal};
-use crate::store::objects::open::{self, Object, State};
+use crate::store::objects::open::{Object, State};
 use crate::store::objects::recent::RecentObject;
 use crate::sys;
 
@@ -77,9 +77,9 @@ fn from_memory<T>(
     answer: impl FnOnce(&RecentObject) -> Option<Result<T, S3Error>>,
 ) -> Option<Result<T, S3Error>> {
     let core = context.core;
-    let recent = core.recent.borrow_mut().find(context.bucket(), context.key().as_bytes())?;
+    let recent = core.recent.borrow_mut().find(core.disk().bucket(context.bucket()), context.key().as_bytes())?;
     let answered = answer(&recent);
-    if recent.is_current(core.volume()) {
+    if recent.is_current(core.disk()) {
         record::opened(Opened::Remembered);
         return answered;
     }
@@ -148,14 +148,14 @@ pub async fn find(context: &Context<'_>) -> Result<Object, S3Error> {
     context.check_version()?;
     let (bucket, key) = (context.bucket(), context.key());
     let refused = |error| refusal::store(error, bucket, key);
-    if let Some(object) = open::open_cached(context.core.volume(), bucket, key.as_bytes()).map_err(refused)? {
+    if let Some(object) = context.core.volume().bucket(bucket).open_cached(key.as_bytes()).map_err(refused)? {
         record::opened(Opened::Cached);
         return Ok(object);
     }
     record::opened(Opened::Helper);
     let settings = context.core.settings.clone();
     let (bucket, key) = (bucket.to_owned(), key.to_owned());
-    let opened = blocking(Work::Read, move || open::open(&settings.volume, &bucket, key.as_bytes())).await?;
+    let opened = blocking(Work::Read, move || settings.volume.bucket(&bucket).open(key.as_bytes())).await?;
     opened.map_err(refused)
 }
 
@@ -299,7 +299,7 @@ async fn send_large(
     request_id: &str,
 ) -> Result<Reply, S3Error> {
     let core = context.core;
-    let direct = open::open_direct(core.volume(), &object);
+    let direct = object.open_direct(core.disk());
     let keep = context.request.keep_alive() && !exchange.drains() && context.request.framing() == http::Framing::None;
     let head = answer.render(core, request_id, context.request.connection(keep), false);
     let plan = SendPlan {
@@ -308,7 +308,7 @@ async fn send_large(
         offset: part.start,
         length: part.length,
         mode: core.settings.read_mode,
-        is_unchanged: &|| open::is_unchanged(&object.file, &object.state),
+        is_unchanged: &|| object.is_unchanged(),
         expected: expected(&object.state, part),
         always_compares: context.live.verify_reads == VerifyReads::Always,
     };

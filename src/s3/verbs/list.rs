@@ -18,7 +18,7 @@ use crate::s3::plan::context::Context;
 use crate::s3::plan::leave::{self, Stop};
 use crate::s3::plan::patience::patiently;
 use crate::s3::plan::{metadata, refusal};
-use crate::store::buckets::bucket;
+use crate::store::buckets;
 use crate::store::error::StoreError;
 use crate::store::listing::list::{self, Entry, Object, Page, Unreadable};
 use crate::store::listing::walk::WalkError;
@@ -236,7 +236,7 @@ fn walk(volume: &Volume, asked: &Asked, unreadable: ListUnreadable, stop: &Atomi
         max: asked.max_keys,
         unreadable,
     };
-    bucket::page(volume, &asked.bucket, &query, stop)
+    buckets::page(volume.bucket(&asked.bucket), volume.snapshots(), &query, stop)
 }
 
 fn next_marker(page: &Page) -> Option<&[u8]> {

@@ -1,3 +1,13 @@
-//! Which buckets are there?
+//! What happens to a bucket as a whole? It is made, removed with its uploads, listed among others, and its keys are listed.
+//!
+//! A bucket is a directory at the top of the served one, with a legal name. Imports `uploads`, `listing`, `disk`, `names`.
 
-pub mod bucket;
+mod create;
+mod delete;
+mod list;
+mod page;
+
+pub use create::create;
+pub use delete::{InTheWay, InTheWayKind, delete, in_the_way};
+pub use list::{BucketsQuery, list};
+pub use page::page;

@@ -11,25 +11,16 @@ use std::sync::Arc;
 
 #[cfg(test)]
 use super::meddle::{self, Point};
+use super::root::Disk;
+use super::spot::Spot;
 use super::stage::{Staged, Temporary};
 use super::staging::{Identity, Purpose, Staging};
-use super::{home, inherit, tree};
+use super::{home, inherit};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key::OBJECT_OF_DIRECTORY;
 use crate::store::names::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
-use crate::store::volume::Volume;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind, FileStat};
-
-/// A name in a bucket, and where it is.
-#[derive(Clone, Copy)]
-pub(in crate::store) struct Spot<'a> {
-    pub(in crate::store) directory: &'a OwnedFd,
-    pub(in crate::store) bucket: &'a str,
-    /// The path of the directory beneath the bucket.
-    pub(in crate::store) folder: &'a [u8],
-    pub(in crate::store) name: &'a [u8],
-}
 
 /// What may be taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +42,6 @@ pub(in crate::store) enum Outcome {
     Again,
 }
 
-impl Spot<'_> {
-    /// Beneath the served directory.
-    fn path(&self) -> Vec<u8> {
-        let mut path = tree::path_of(self.bucket, self.folder);
-        path.push(b'/');
-        path.extend_from_slice(self.name);
-        path
-    }
-}
-
 impl Takes {
     pub(in crate::store) fn takes(self, stat: &FileStat) -> bool {
         match self {
@@ -73,20 +54,20 @@ impl Takes {
 
 /// Puts a filled file in the place of the one that was `looked` at. Its owner, rights and label must have been taken over.
 pub(in crate::store) fn replace(
-    volume: &Volume,
+    disk: &Disk,
     staged: &mut Staged,
     spot: Spot<'_>,
     looked: &FileStat,
     takes: Takes,
 ) -> Result<Outcome> {
-    home::with(volume, spot, |staging| match volume.facts().exchange {
-        true => replace_through(volume, staging, staged, spot, looked, takes),
+    home::with(disk, spot, |staging| match disk.facts().exchange {
+        true => replace_through(disk, staging, staged, spot, looked, takes),
         false => rename_over(staging, staged, spot, takes),
     })
 }
 
 fn replace_through(
-    volume: &Volume,
+    disk: &Disk,
     staging: &Arc<Staging>,
     staged: &mut Staged,
     spot: Spot<'_>,
@@ -111,12 +92,12 @@ fn replace_through(
     meddle::at(Point::Taken);
     let taken = sys::stat::at(staging.directory(), &name)?;
     let settled = match takes.takes(&taken) {
-        true => keep_rights(volume, staging, staged, &name, looked, &taken),
+        true => keep_rights(disk, staging, staged, &name, looked, &taken),
         false => Ok(Outcome::Again),
     };
     if settled == Ok(Outcome::Done) {
         staging.remove(&name);
-    } else if put_back(volume, staging, &name, spot, &|now| now.inode == ours.inode())? == Back::Ours {
+    } else if put_back(disk, staging, &name, spot, &|now| now.inode == ours.inode())? == Back::Ours {
         keep_name(staging, staged, name);
     }
     settled
@@ -124,7 +105,7 @@ fn replace_through(
 
 /// A file that was made or changed after the look has its own owner and rights, which are then kept instead.
 fn keep_rights(
-    volume: &Volume,
+    disk: &Disk,
     staging: &Staging,
     staged: &Staged,
     name: &[u8],
@@ -132,8 +113,8 @@ fn keep_rights(
     taken: &FileStat,
 ) -> Result<Outcome> {
     let rights = |stat: &FileStat| (stat.inode, stat.uid, stat.gid, stat.mode);
-    if rights(taken) != rights(looked) && inherit::from_file(volume, &staged.file, staging.directory(), name, taken)? {
-        volume.sync_each(&[&staged.file])?;
+    if rights(taken) != rights(looked) && inherit::from_file(disk.label, &staged.file, staging.directory(), name, taken)? {
+        disk.sync_each(&[&staged.file])?;
     }
     Ok(Outcome::Done)
 }
@@ -172,15 +153,15 @@ fn rename_over(staging: &Arc<Staging>, staged: &mut Staged, spot: Spot<'_>, take
 }
 
 /// Removes the file that was `looked` at. `Again`: something else has its name, or nothing.
-pub(in crate::store) fn remove(volume: &Volume, spot: Spot<'_>, looked: &FileStat, takes: Takes) -> Result<Outcome> {
+pub(in crate::store) fn remove(disk: &Disk, spot: Spot<'_>, looked: &FileStat, takes: Takes) -> Result<Outcome> {
     // A DELETE must work on a full filesystem, on which there may be no place for names.
-    match home::with(volume, spot, |staging| remove_through(volume, staging, spot, looked, takes)) {
+    match home::with(disk, spot, |staging| remove_through(disk, staging, spot, looked, takes)) {
         Err(StoreError::Foreign | StoreError::Kernel(_)) => unlink(spot, takes),
         removed => removed,
     }
 }
 
-fn remove_through(volume: &Volume, staging: &Staging, spot: Spot<'_>, looked: &FileStat, takes: Takes) -> Result<Outcome> {
+fn remove_through(disk: &Disk, staging: &Staging, spot: Spot<'_>, looked: &FileStat, takes: Takes) -> Result<Outcome> {
     let name = staging.name(&Purpose::Gone { what: Identity::of(looked), place: spot.path() });
     #[cfg(test)]
     meddle::at(Point::Remove);
@@ -196,7 +177,7 @@ fn remove_through(volume: &Volume, staging: &Staging, spot: Spot<'_>, looked: &F
         staging.remove(&name);
         return Ok(Outcome::Done);
     }
-    give_back(volume, staging, &name, spot)?;
+    give_back(disk, staging, &name, spot)?;
     Ok(Outcome::Again)
 }
 
@@ -214,11 +195,11 @@ fn unlink(spot: Spot<'_>, takes: Takes) -> Result<Outcome> {
 }
 
 /// What was taken from a name, and is not ours to remove, gets it again, unless something new has it.
-pub(in crate::store) fn give_back(volume: &Volume, staging: &Staging, name: &[u8], spot: Spot<'_>) -> Result<()> {
+pub(in crate::store) fn give_back(disk: &Disk, staging: &Staging, name: &[u8], spot: Spot<'_>) -> Result<()> {
     #[cfg(test)]
     meddle::at(Point::PutBack);
-    match volume.rename_new(staging.directory(), name, spot.directory, spot.name) {
-        Ok(()) => volume.sync_each(&[spot.directory, staging.directory()]),
+    match disk.rename_new(staging.directory(), name, spot.directory, spot.name) {
+        Ok(()) => disk.sync_each(&[spot.directory, staging.directory()]),
         Err(_) => staging.keep_aside(name, &spot.path()),
     }
 }
@@ -235,7 +216,7 @@ pub(in crate::store) enum Back {
 /// What changed places with something of ours, and is not what was meant, gets its name back; `is_ours` knows ours by its looks.
 /// What a third one has put there meanwhile is newer than both, and keeps the name.
 pub(in crate::store) fn put_back(
-    volume: &Volume,
+    disk: &Disk,
     staging: &Staging,
     name: &[u8],
     spot: Spot<'_>,
@@ -246,7 +227,7 @@ pub(in crate::store) fn put_back(
     match sys::path::exchange(staging.directory(), name, spot.directory, spot.name) {
         Ok(()) => {}
         // The name is free: somebody has removed ours, or moved it away.
-        Err(Errno::NOENT) => return give_back(volume, staging, name, spot).map(|()| Back::Gone),
+        Err(Errno::NOENT) => return give_back(disk, staging, name, spot).map(|()| Back::Gone),
         Err(_) => return staging.keep_aside(name, &spot.path()).map(|()| Back::Gone),
     }
     let is_back = is_ours(&sys::stat::at(staging.directory(), name)?);
@@ -255,7 +236,7 @@ pub(in crate::store) fn put_back(
         let _ = sys::path::exchange(staging.directory(), name, spot.directory, spot.name);
         staging.keep_aside(name, &spot.path())?;
     }
-    volume.sync_each(&[spot.directory, staging.directory()])?;
+    disk.sync_each(&[spot.directory, staging.directory()])?;
     Ok(if is_back { Back::Ours } else { Back::Gone })
 }
 
@@ -272,7 +253,7 @@ pub(in crate::store) struct Turning {
 impl Turning {
     /// Makes one for the file that is at `spot`, as if it were made there.
     pub(in crate::store) fn prepare(
-        volume: &Volume,
+        disk: &Disk,
         staging: &Arc<Staging>,
         spot: Spot<'_>,
         file: &OwnedFd,
@@ -280,7 +261,7 @@ impl Turning {
     ) -> Result<Self> {
         let turning = Self::make(staging, spot, inode)?;
         let linked = sys::path::link(file, &turning.directory, OBJECT_OF_DIRECTORY).map_err(StoreError::from);
-        match linked.and_then(|()| volume.sync_each(&[&turning.directory])) {
+        match linked.and_then(|()| disk.sync_each(&[&turning.directory])) {
             Ok(()) => Ok(turning),
             Err(error) => {
                 turning.dismantle(staging, 1);
@@ -292,7 +273,7 @@ impl Turning {
     /// Makes it empty, under a name that nothing of somebody's ever gets, until it has the mark by which it is known as ours.
     fn make(staging: &Arc<Staging>, spot: Spot<'_>, inode: u64) -> Result<Self> {
         let new = staging.name(&Purpose::New);
-        sys::path::mkdir(staging.directory(), &new, tree::DIRECTORY_MODE)?;
+        sys::path::mkdir(staging.directory(), &new, inherit::DIRECTORY_MODE)?;
         let name = staging.name(&Purpose::Turn { inode, place: spot.path() });
         let made = Self::mark(staging, spot, &new).and_then(|directory| {
             sys::path::rename(staging.directory(), &new, staging.directory(), &name)?;
@@ -311,17 +292,17 @@ impl Turning {
         #[cfg(test)]
         meddle::at(Point::Made);
         let directory = sys::path::open_dir(staging.directory(), new, Symlinks::Deny)?;
-        inherit::directory_from_directory(&directory, spot.directory, tree::DIRECTORY_MODE)?;
+        inherit::directory_from_directory(&directory, spot.directory, inherit::DIRECTORY_MODE)?;
         sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
         Ok(directory)
     }
 
     /// Lets the directory take the place of the file in one step of the name.
-    pub(in crate::store) fn take_place(&self, volume: &Volume, spot: Spot<'_>) -> Result<()> {
+    pub(in crate::store) fn take_place(&self, disk: &Disk, spot: Spot<'_>) -> Result<()> {
         #[cfg(test)]
         meddle::at(Point::Turn);
         match sys::path::exchange(self.staging.directory(), &self.name, spot.directory, spot.name) {
-            Ok(()) => self.settle(volume, spot),
+            Ok(()) => self.settle(disk, spot),
             Err(errno) => {
                 self.dismantle(&self.staging, 1);
                 // Nothing is in the way any more.
@@ -332,17 +313,17 @@ impl Turning {
 
     /// What changed places with the directory must be the file that it holds. A newer file is the object in its stead; anything
     /// else gets its name back.
-    pub(in crate::store) fn settle(&self, volume: &Volume, spot: Spot<'_>) -> Result<()> {
+    pub(in crate::store) fn settle(&self, disk: &Disk, spot: Spot<'_>) -> Result<()> {
         #[cfg(test)]
         meddle::at(Point::Taken);
         let staging = &self.staging;
         let taken = sys::stat::at(staging.directory(), &self.name)?;
         match taken.kind {
             FileKind::Regular if taken.inode == self.inode => staging.remove(&self.name),
-            FileKind::Regular => return self.hold(volume, spot),
+            FileKind::Regular => return self.hold(disk, spot),
             _ => {
                 let ours = sys::stat::of(&self.directory)?.inode;
-                let back = put_back(volume, staging, &self.name, spot, &|now| now.inode == ours)?;
+                let back = put_back(disk, staging, &self.name, spot, &|now| now.inode == ours)?;
                 if back == Back::Ours && !self.dismantle(staging, 1) {
                     // Somebody has published in it meanwhile, and relies on that.
                     let _ = sys::path::exchange(staging.directory(), &self.name, spot.directory, spot.name);
@@ -354,11 +335,11 @@ impl Turning {
     }
 
     /// The newer file goes where the older one is, in the directory.
-    fn hold(&self, volume: &Volume, spot: Spot<'_>) -> Result<()> {
+    fn hold(&self, disk: &Disk, spot: Spot<'_>) -> Result<()> {
         let staging = &self.staging;
         let folder = [spot.folder, b"/", spot.name].concat();
         let folder = folder.strip_prefix(b"/").unwrap_or(&folder);
-        let inside = Spot { directory: &self.directory, bucket: spot.bucket, folder, name: OBJECT_OF_DIRECTORY };
+        let inside = Spot { directory: &self.directory, top: spot.top, folder, name: OBJECT_OF_DIRECTORY };
         #[cfg(test)]
         meddle::at(Point::PutBack);
         match sys::path::exchange(staging.directory(), &self.name, &self.directory, OBJECT_OF_DIRECTORY) {
@@ -366,9 +347,9 @@ impl Turning {
                 older if older.kind == FileKind::Regular && older.inode == self.inode => staging.remove(&self.name),
                 _ => staging.keep_aside(&self.name, &inside.path())?,
             },
-            Err(_) => give_back(volume, staging, &self.name, inside)?,
+            Err(_) => give_back(disk, staging, &self.name, inside)?,
         }
-        volume.sync_each(&[&self.directory])
+        disk.sync_each(&[&self.directory])
     }
 
     /// Removes the directory, which is in staging, if there is nothing in it but the file, which must have so many links.

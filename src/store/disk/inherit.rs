@@ -4,10 +4,8 @@
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
-use super::stage::FILE_MODE;
 use crate::limits::{ATTRIBUTE_SIZE_MAX, ATTRIBUTE_SIZE_USUAL};
 use crate::store::error::{Result, StoreError};
-use crate::store::volume::Volume;
 use crate::sys::{self, Cause, Errno, FileStat, errno};
 
 const ACCESS_ACL_NAME: &CStr = c"system.posix_acl_access";
@@ -16,13 +14,19 @@ const DEFAULT_ACL_NAME: &CStr = c"system.posix_acl_default";
 const LABEL_NAMES: [&CStr; 2] = [c"security.selinux", c"security.SMACK64"];
 const SETGID: u32 = 0o2000;
 
+/// Mode of objects' files, before the umask and a default ACL.
+pub(in crate::store) const FILE_MODE: u32 = 0o644;
+/// Mode of directories that a PUT makes, before the umask and a default ACL.
+pub(in crate::store) const DIRECTORY_MODE: u32 = 0o755;
+
 /// An overwrite keeps owner, group, permission bits, POSIX ACL and security label of the file it replaces, and drops setuid, setgid
 /// and capabilities. What cannot be kept, and would give somebody rights that he did not have, or take them from who had them,
 /// refuses the overwrite. Whether anything of the file changed.
 ///
-/// The owner comes last: who may give files away (CAP_CHOWN) may not always change what is somebody else's (CAP_FOWNER).
+/// The owner comes last: who may give files away (CAP_CHOWN) may not always change what is somebody else's (CAP_FOWNER). `label` is the
+/// attribute of this machine's security labels (`label_of`).
 pub(in crate::store) fn from_file(
-    volume: &Volume,
+    label: Option<&CStr>,
     file: &OwnedFd,
     directory: &OwnedFd,
     name: &[u8],
@@ -39,7 +43,7 @@ pub(in crate::store) fn from_file(
         sys::file::set_mode(file, old.mode & 0o777)?;
         is_changed = true;
     }
-    if let Some(label) = volume.label {
+    if let Some(label) = label {
         is_changed |= keep_label(file, directory, name, label)?;
     }
     if (new.uid, new.gid) != (old.uid, old.gid) {

@@ -4,7 +4,6 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::store::volume::Volume;
 use crate::sys::{self, Errno};
 
 /// How a name is given that must be new.
@@ -16,22 +15,8 @@ pub enum NewNames {
     Linked,
 }
 
-impl Volume {
-    /// Moves a name to where nothing is: EEXIST otherwise, and then nothing has happened.
-    pub(in crate::store) fn rename_new(&self, from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> sys::Result<()> {
-        rename_new(self.facts().new_names, from_dir, from, to_dir, to)
-    }
-}
-
-/// The same where it happens too rarely for what the filesystem can do to be known.
-pub(in crate::store) fn rename_new_somehow(from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> sys::Result<()> {
-    match rename_new(NewNames::Renamed, from_dir, from, to_dir, to) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_new(NewNames::Linked, from_dir, from, to_dir, to),
-        answer => answer,
-    }
-}
-
-fn rename_new(way: NewNames, from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> sys::Result<()> {
+/// Moves a name to where nothing is: EEXIST otherwise, and then nothing has happened.
+pub(super) fn rename_new(way: NewNames, from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> sys::Result<()> {
     if way == NewNames::Renamed {
         return sys::path::rename_new(from_dir, from, to_dir, to);
     }
@@ -52,6 +37,14 @@ fn rename_new(way: NewNames, from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, 
     }
 }
 
+/// The same where it happens too rarely for what the filesystem can do to be known.
+pub(in crate::store) fn rename_new_somehow(from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> sys::Result<()> {
+    match rename_new(NewNames::Renamed, from_dir, from, to_dir, to) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_new(NewNames::Linked, from_dir, from, to_dir, to),
+        answer => answer,
+    }
+}
+
 /// Tries the ways, best first, on the file `name`, which ends as `to`.
 pub(in crate::store) fn find_out(folder: &OwnedFd, name: &[u8], to: &[u8]) -> sys::Result<NewNames> {
     const TAKEN: &[u8] = b"taken";
@@ -62,7 +55,7 @@ pub(in crate::store) fn find_out(folder: &OwnedFd, name: &[u8], to: &[u8]) -> sy
             // FUSE answers EEXIST by itself for a name that it knows, so that this alone would say nothing.
             Ok(()) if rename_new(way, folder, to, folder, TAKEN) == Err(Errno::EXIST) => return Ok(way),
             Ok(()) => sys::path::rename(folder, to, folder, name)?,
-            Err(errno) if super::probe::is_no_room(errno) => return Err(errno),
+            Err(errno) if sys::errno::is_no_room(errno) => return Err(errno),
             Err(errno) => refused = errno,
         }
     }

@@ -1,5 +1,6 @@
 //! Our own directory, `.sluice`, and what is in it: made where it is missing, also while we serve, and opened once for all.
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -74,6 +75,22 @@ impl Missing {
         let names: Vec<&str> = all.into_iter().filter_map(|(is_missing, name)| is_missing.then_some(name)).collect();
         names.join(", ")
     }
+}
+
+/// The names in a directory of ours.
+pub(in crate::store) fn names_in(directory: &OwnedFd) -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut buffer = sys::dir::buffer(32 * 1024);
+    let listed = sys::path::open_dir(directory, b"", Symlinks::Deny).and_then(|directory| {
+        sys::dir::read(&directory, &mut buffer, |entry| {
+            names.push(entry.name.to_vec());
+            ControlFlow::<()>::Continue(())
+        })
+    });
+    if let Err(errno) = listed {
+        tracing::warn!(%errno, "what an earlier process left in .sluice stays there");
+    }
+    names
 }
 
 fn ensure(parent: &OwnedFd, name: &[u8]) -> sys::Result<OwnedFd> {

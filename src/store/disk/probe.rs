@@ -4,16 +4,18 @@
 
 use std::os::fd::OwnedFd;
 
+use super::error::VolumeError;
 use super::grain::Grain;
 use super::naming::{self, NewNames};
+use super::own::names_in;
 use crate::limits::RECORD_SIZE_MAX;
 use crate::store::names::record::SUMMARY_NAME;
-use crate::store::volume::{VolumeError, sweep};
+use crate::sys::errno::is_no_room;
 use crate::sys::filesystem::{self, FileSystemKind};
 use crate::sys::mount::Mount;
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::stat::DirectAlign;
-use crate::sys::{self, Cause, Errno};
+use crate::sys::{self, Errno};
 
 /// What was found out about the filesystem at start.
 #[derive(Clone, Debug)]
@@ -108,11 +110,6 @@ impl From<VolumeError> for Untried {
     }
 }
 
-/// Whether this answer says that nothing can be written now, rather than what the filesystem is able to do.
-pub(in crate::store) fn is_no_room(errno: Errno) -> bool {
-    matches!(sys::errno::cause(errno), Cause::NoSpace | Cause::NoQuota | Cause::ReadOnly)
-}
-
 /// A step without which nothing works: `refused` makes the reason of what the kernel answered.
 fn must<T>(answer: sys::Result<T>, refused: impl FnOnce(Errno) -> VolumeError) -> Result<T, Untried> {
     answer.map_err(|errno| if is_no_room(errno) { Untried::NoRoom(errno) } else { Untried::Refused(refused(errno)) })
@@ -152,7 +149,7 @@ pub(in crate::store) fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts
 }
 
 fn clear(folder: &OwnedFd) {
-    for name in sweep::names_in(folder) {
+    for name in names_in(folder) {
         if sys::path::unlink(folder, &name).is_err() {
             let _ = sys::path::rmdir(folder, &name);
         }

@@ -12,12 +12,12 @@
 use super::grain::Grain;
 use super::watch::{Watch, Watcher};
 use crate::limits::READ_ATTEMPTS_MAX;
-use crate::store::volume::Volume;
 use crate::sys::dir::DirEntry;
 use crate::sys::path::{Symlinks, open_dir};
-use crate::sys::{self, Errno, FileStat, Result, errno};
-use rustix::fd::{AsFd, BorrowedFd};
+use crate::sys::{self, Errno, FileKind, FileStat, Result, errno};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -43,13 +43,6 @@ pub struct Noting<'a> {
 
 /// The directory's times before a reading that they prove, and no name changed since.
 pub type Proof = Option<FileStat>;
-
-impl Volume {
-    /// How this volume's directories are read.
-    pub(in crate::store) fn reading(&self) -> Reading<'_> {
-        self.snapshots.reading(self.facts().grain, self.facts().is_remote)
-    }
-}
 
 impl<'a> Noting<'a> {
     /// For one who has this watch.
@@ -148,6 +141,28 @@ impl Reading<'_> {
             Ok(ControlFlow::Continue(()))
         };
         self.prove(directory, pass, settle).map(|(visited, _)| visited)
+    }
+
+    /// The directories in a directory, all of them or an error.
+    pub fn directories_in(&self, directory: &OwnedFd) -> Result<Vec<Vec<u8>>> {
+        let mut names = BTreeSet::new();
+        let mut buffer = sys::dir::buffer(64 * 1024);
+        // FUSE filesystems (JuiceFS) may answer from what they read through the same descriptor before.
+        let directory = &open_dir(directory, b"", Symlinks::Deny)?;
+        let listed = self.visit(directory, &mut buffer, |entry| {
+            match entry.kind_in(directory) {
+                Ok(FileKind::Directory) => {
+                    names.insert(entry.name.to_vec());
+                }
+                Err(errno) if !sys::errno::is_gone(errno) => return ControlFlow::Break(errno),
+                Ok(_) | Err(_) => {}
+            }
+            ControlFlow::Continue(())
+        });
+        match listed? {
+            ControlFlow::Continue(()) => Ok(names.into_iter().collect()),
+            ControlFlow::Break(errno) => Err(errno),
+        }
     }
 
     fn look(&self, directory: BorrowedFd<'_>) -> Result<FileStat> {

@@ -3,15 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::bucket::Bucket;
+use super::inherit::FILE_MODE;
 use super::staging::{Purpose, Staging};
 use crate::limits::RESERVE_SIZE_MIN;
 use crate::store::error::{Result, StoreError};
-use crate::store::volume::Volume;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
-
-/// Mode of objects' files, before the umask and a default ACL.
-pub(in crate::store) const FILE_MODE: u32 = 0o644;
 
 /// A staged file. It vanishes when dropped, unless it was published.
 #[derive(Debug)]
@@ -28,12 +26,13 @@ pub struct Staged {
 /// publication fails.
 #[derive(Debug)]
 pub(in crate::store) struct Temporary {
-    place: Place,
+    folder: Folder,
     name: Vec<u8>,
 }
 
+/// In what directory a temporary name is.
 #[derive(Debug)]
-enum Place {
+enum Folder {
     Staging(Arc<Staging>),
     Upload(OwnedFd),
 }
@@ -53,22 +52,22 @@ impl Temporary {
 
     /// A name in staging that is ours.
     pub(in crate::store) fn named(staging: &Arc<Staging>, name: Vec<u8>) -> Self {
-        Self { place: Place::Staging(staging.clone()), name }
+        Self { folder: Folder::Staging(staging.clone()), name }
     }
 
     /// A name that is there already and is somebody's own until it is moved.
     pub(in crate::store) fn of_upload(directory: OwnedFd, name: Vec<u8>) -> Self {
-        Self { place: Place::Upload(directory), name }
+        Self { folder: Folder::Upload(directory), name }
     }
 
     pub(in crate::store) fn is_of_upload(&self) -> bool {
-        matches!(self.place, Place::Upload(_))
+        matches!(self.folder, Folder::Upload(_))
     }
 
     pub(in crate::store) fn directory(&self) -> &OwnedFd {
-        match &self.place {
-            Place::Staging(staging) => staging.directory(),
-            Place::Upload(directory) => directory,
+        match &self.folder {
+            Folder::Staging(staging) => staging.directory(),
+            Folder::Upload(directory) => directory,
         }
     }
 
@@ -86,67 +85,69 @@ impl Drop for Temporary {
     }
 }
 
-/// Makes a file for an object of `bucket` that will live at `path`: without a name, in the deepest directory on the way that
-/// exists (elsewhere, project quotas of XFS and fscrypt make the later link fail with EXDEV). With a known `size`, its
-/// space is reserved now: a full disk is found out before the body is received.
-pub fn stage(volume: &Volume, bucket: &str, path: &[u8], size: Option<u64>, direct: bool) -> Result<Staged> {
-    if !volume.takes_changes() {
-        return Err(StoreError::VolumeFailed);
-    }
-    let direct = direct && volume.facts().direct.is_some();
-    let staged = if volume.facts().unnamed_files {
-        Staged { file: open_unnamed(volume, bucket, path, direct)?, is_direct: direct, name: None }
-    } else {
-        // Found out before the body is received, as above.
-        if !crate::store::buckets::bucket::exists(volume, bucket)? {
-            return Err(crate::store::buckets::bucket::missing(volume));
+impl Bucket<'_> {
+    /// Makes a file for an object that will live at `path`: without a name, in the deepest directory on the way that exists
+    /// (elsewhere, project quotas of XFS and fscrypt make the later link fail with EXDEV). With a known `size`, its space is
+    /// reserved now: a full disk is found out before the body is received.
+    pub fn stage(&self, path: &[u8], size: Option<u64>, direct: bool) -> Result<Staged> {
+        let disk = self.disk;
+        if !disk.takes_changes() {
+            return Err(StoreError::VolumeFailed);
         }
-        let name = Temporary::new(&volume.staging()?);
-        let file = sys::path::create_new(name.directory(), name.name(), FILE_MODE, direct)?;
-        Staged { file, is_direct: direct, name: Some(name) }
-    };
-    if let Some(size) = size.filter(|size| *size >= RESERVE_SIZE_MIN) {
-        // With its length: writes that change a file's size wait for each other on ext4 and XFS, one in flight at a time.
-        match sys::space::extend(&staged.file, 0, size) {
-            // Not every filesystem reserves; then a full disk shows at the write.
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(staged)
-}
-
-fn open_unnamed(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Result<OwnedFd> {
-    const ATTEMPTS: usize = 8;
-    for _ in 0..ATTEMPTS {
-        match open_unnamed_once(volume, bucket, path, direct) {
-            // A bucket that was removed at this moment may have been made again since.
-            Err(StoreError::Kernel(Errno::PERM)) if crate::store::buckets::bucket::exists(volume, bucket)? => {}
-            Err(StoreError::Kernel(Errno::PERM)) => return Err(StoreError::NoBucket),
-            opened => return opened,
-        }
-    }
-    Err(Errno::PERM.into())
-}
-
-fn open_unnamed_once(volume: &Volume, bucket: &str, path: &[u8], direct: bool) -> Result<OwnedFd> {
-    let mut directory = [bucket.as_bytes(), b"/", path].concat();
-    let mut is_denied = false;
-    while let Some(slash) = directory.iter().rposition(|byte| *byte == b'/') {
-        directory.truncate(slash);
-        match sys::path::open_unnamed(&volume.root, &directory, FILE_MODE, direct, Symlinks::Deny) {
-            Ok(file) => return Ok(file),
-            // ENOTDIR: a file stands there, which the publication will turn into a directory.
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            // What ext4 answers in a directory that is being removed, which has no links any more and a name for a moment yet; and any
-            // filesystem in an immutable one.
-            Err(Errno::PERM) => is_denied |= sys::stat::at(&volume.root, &directory).is_ok_and(|stat| stat.nlink > 0),
-            // A link or a mount: on the way, or in the bucket's place.
-            Err(Errno::LOOP | Errno::XDEV) if !crate::store::buckets::bucket::exists(volume, bucket)? => {
-                return Err(StoreError::NoBucket);
+        let direct = direct && disk.facts().direct.is_some();
+        let staged = if disk.facts().unnamed_files {
+            Staged { file: self.open_unnamed(path, direct)?, is_direct: direct, name: None }
+        } else {
+            // Found out before the body is received, as above.
+            if !self.exists()? {
+                return Err(disk.missing_bucket());
             }
-            Err(errno) => return Err(errno.into()),
+            let name = Temporary::new(&disk.staging()?);
+            let file = sys::path::create_new(name.directory(), name.name(), FILE_MODE, direct)?;
+            Staged { file, is_direct: direct, name: Some(name) }
+        };
+        if let Some(size) = size.filter(|size| *size >= RESERVE_SIZE_MIN) {
+            // With its length: writes that change a file's size wait for each other on ext4 and XFS, one in flight at a time.
+            match sys::space::extend(&staged.file, 0, size) {
+                // Not every filesystem reserves; then a full disk shows at the write.
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno.into()),
+            }
         }
+        Ok(staged)
     }
-    Err(if is_denied { Errno::PERM.into() } else { crate::store::buckets::bucket::missing(volume) })
+
+    fn open_unnamed(&self, path: &[u8], direct: bool) -> Result<OwnedFd> {
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            match self.open_unnamed_once(path, direct) {
+                // A bucket that was removed at this moment may have been made again since.
+                Err(StoreError::Kernel(Errno::PERM)) if self.exists()? => {}
+                Err(StoreError::Kernel(Errno::PERM)) => return Err(StoreError::NoBucket),
+                opened => return opened,
+            }
+        }
+        Err(Errno::PERM.into())
+    }
+
+    fn open_unnamed_once(&self, path: &[u8], direct: bool) -> Result<OwnedFd> {
+        let root = &self.disk.root;
+        let mut directory = self.path_of(path);
+        let mut is_denied = false;
+        while let Some(slash) = directory.iter().rposition(|byte| *byte == b'/') {
+            directory.truncate(slash);
+            match sys::path::open_unnamed(root, &directory, FILE_MODE, direct, Symlinks::Deny) {
+                Ok(file) => return Ok(file),
+                // ENOTDIR: a file stands there, which the publication will turn into a directory.
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                // What ext4 answers in a directory that is being removed, which has no links any more and a name for a moment yet; and
+                // any filesystem in an immutable one.
+                Err(Errno::PERM) => is_denied |= sys::stat::at(root, &directory).is_ok_and(|stat| stat.nlink > 0),
+                // A link or a mount: on the way, or in the bucket's place.
+                Err(Errno::LOOP | Errno::XDEV) if !self.exists()? => return Err(StoreError::NoBucket),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(if is_denied { Errno::PERM.into() } else { self.disk.missing_bucket() })
+    }
 }

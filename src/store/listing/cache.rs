@@ -11,9 +11,12 @@ use super::read;
 use super::snapshot::Snapshot;
 use crate::limits::{READ_ATTEMPTS_MAX, SNAPSHOT_NAMES_MAX, SNAPSHOT_NAMES_SMALL, SNAPSHOT_SIZE_MAX, SNAPSHOTS_SHARE};
 use crate::mem::RequestMemory;
+#[cfg(test)]
 use crate::store::disk::grain::Grain;
 use crate::store::disk::reading::{Noting, Proof, Reading};
-use crate::store::disk::watch::{Watch, Watcher};
+use crate::store::disk::watch::Watch;
+#[cfg(test)]
+use crate::store::disk::watch::Watcher;
 use crate::sys::{Errno, FileStat, Result};
 use rustix::fd::BorrowedFd;
 use std::collections::{BTreeMap, HashMap};
@@ -26,8 +29,6 @@ pub struct SnapshotCache {
     /// Held while a snapshot of many names is built: one at a time. Who comes meanwhile is told to come again (`BEING_READ`), and
     /// finds it on the shelf.
     large: Mutex<()>,
-    watcher: Option<Arc<Watcher>>,
-    is_told: bool,
     names_small: usize,
     size_max: usize,
     memory: Arc<RequestMemory>,
@@ -37,8 +38,8 @@ pub struct SnapshotCache {
 #[derive(Debug)]
 struct Shelf {
     memory: Arc<RequestMemory>,
-    kept: HashMap<Place, Kept>,
-    by_use: BTreeMap<u64, Place>,
+    kept: HashMap<DirectoryId, Kept>,
+    by_use: BTreeMap<u64, DirectoryId>,
     uses: u64,
     size: usize,
     hits: u64,
@@ -63,7 +64,7 @@ pub const BEING_READ: Errno = Errno::INPROGRESS;
 const OVERHEAD: usize = 256;
 
 /// Device and inode.
-type Place = (u64, u64);
+type DirectoryId = (u64, u64);
 
 #[derive(Debug)]
 struct Kept {
@@ -90,38 +91,17 @@ struct Watched {
 }
 
 impl SnapshotCache {
-    /// Of this memory at most `size_max` bytes; 0 keeps nothing, for a filesystem whose timestamps prove nothing. `is_told`: the kernel
-    /// sees every change of the filesystem's names.
-    pub fn new(memory: Arc<RequestMemory>, size_max: usize, is_told: bool) -> Self {
-        let (watcher, names_small) = (Watcher::start(), SNAPSHOT_NAMES_SMALL);
+    /// Of this memory at most `size_max` bytes; 0 keeps nothing, for a filesystem whose timestamps prove nothing.
+    pub fn new(memory: Arc<RequestMemory>, size_max: usize) -> Self {
         let shelf =
             Shelf { memory: memory.clone(), kept: HashMap::new(), by_use: BTreeMap::new(), uses: 0, size: 0, hits: 0, builds: 0 };
-        Self { shelf: Mutex::new(shelf), large: Mutex::default(), watcher, is_told, names_small, size_max, memory }
-    }
-
-    /// One with memory of its own.
-    #[cfg(test)]
-    pub(in crate::store) fn alone(size_max: usize, is_told: bool) -> Self {
-        Self::new(RequestMemory::new(1 << 30), size_max, is_told)
-    }
-
-    /// One that watches every directory of more names.
-    #[cfg(test)]
-    pub(super) fn watching(names_small: usize) -> Self {
-        let cache = Self { names_small, ..Self::alone(1 << 20, true) };
-        assert!(cache.watcher.is_some());
-        cache
+        Self { shelf: Mutex::new(shelf), large: Mutex::default(), names_small: SNAPSHOT_NAMES_SMALL, size_max, memory }
     }
 
     /// How they were used.
     pub fn usage(&self) -> SnapshotUse {
         let shelf = lock(&self.shelf);
         SnapshotUse { hits: shelf.hits, builds: shelf.builds, size: shelf.size }
-    }
-
-    /// How directories are read, where times have this grain.
-    pub fn reading(&self, grain: Grain, is_remote: bool) -> Reading<'_> {
-        Reading { grain, is_told: self.is_told, is_remote, watcher: self.watcher.as_ref() }
     }
 
     /// The snapshot of a directory whose `stat` was taken just now. `None`: it has too many names, see `read::window`.
@@ -137,8 +117,8 @@ impl SnapshotCache {
     }
 
     fn load_large(&self, reading: Reading<'_>, directory: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Arc<Snapshot>>> {
-        let _turn = match self.large.try_lock() {
-            Ok(turn) => turn,
+        let _alone = match self.large.try_lock() {
+            Ok(alone) => alone,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(BEING_READ),
         };
@@ -147,7 +127,7 @@ impl SnapshotCache {
         }
         let build_size_max = self.build_size_max();
         let Some(building) = self.take(build_size_max) else { return Ok(None) };
-        let watcher = self.watcher.as_ref().filter(|_| self.is_told && self.size_max > 0);
+        let watcher = reading.watcher.filter(|_| reading.is_told && self.size_max > 0);
         for _ in 0..READ_ATTEMPTS_MAX {
             // Watched first, then read: a change in between is told, and asking for it once more does no harm.
             let Some(watch) = watcher.and_then(|watcher| watcher.watch(directory)) else { break };
@@ -157,7 +137,7 @@ impl SnapshotCache {
             // What changed meanwhile may have been missed.
             if let Some(snapshot) = watched.current(directory)? {
                 drop(building);
-                self.keep(place_of(stat), Version::Watched(Arc::new(watched)), snapshot.size());
+                self.keep(id_of(stat), Version::Watched(Arc::new(watched)), snapshot.size());
                 return Ok(Some(snapshot));
             }
         }
@@ -168,8 +148,8 @@ impl SnapshotCache {
 
     /// What is on the shelf and still true.
     fn find(&self, directory: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Arc<Snapshot>>> {
-        let place = place_of(stat);
-        let Some(version) = lock(&self.shelf).use_again(place) else { return Ok(None) };
+        let id = id_of(stat);
+        let Some(version) = lock(&self.shelf).use_again(id) else { return Ok(None) };
         match version {
             Version::Timed { snapshot, mtime_ns, ctime_ns } if (mtime_ns, ctime_ns) == (stat.mtime_ns, stat.ctime_ns) => {
                 lock(&self.shelf).hits += 1;
@@ -182,18 +162,18 @@ impl SnapshotCache {
                 return Ok(match current {
                     Some(snapshot) => {
                         shelf.hits += 1;
-                        shelf.resize(place, snapshot.size());
+                        shelf.resize(id, snapshot.size());
                         shelf.make_room(self.size_max);
                         Some(snapshot)
                     }
                     None => {
-                        shelf.remove(place);
+                        shelf.remove(id);
                         None
                     }
                 });
             }
         }
-        lock(&self.shelf).remove(place);
+        lock(&self.shelf).remove(id);
         Ok(None)
     }
 
@@ -218,18 +198,18 @@ impl SnapshotCache {
         let (size, snapshot) = (snapshot.size(), Arc::new(snapshot));
         if let Some(stat) = proof.filter(|_| !reading.grain.directories.are_coarse()) {
             let (mtime_ns, ctime_ns) = (stat.mtime_ns, stat.ctime_ns);
-            self.keep(place_of(&stat), Version::Timed { snapshot: Arc::clone(&snapshot), mtime_ns, ctime_ns }, size);
+            self.keep(id_of(&stat), Version::Timed { snapshot: Arc::clone(&snapshot), mtime_ns, ctime_ns }, size);
         }
         snapshot
     }
 
-    fn keep(&self, place: Place, version: Version, size: usize) {
+    fn keep(&self, id: DirectoryId, version: Version, size: usize) {
         let size = size + OVERHEAD;
         if size > self.size_max {
             return;
         }
         let mut shelf = lock(&self.shelf);
-        shelf.remove(place);
+        shelf.remove(id);
         shelf.make_room(self.size_max - size);
         if !shelf.take(size) {
             return;
@@ -237,31 +217,31 @@ impl SnapshotCache {
         shelf.uses += 1;
         let used = shelf.uses;
         shelf.size += size;
-        shelf.by_use.insert(used, place);
-        shelf.kept.insert(place, Kept { version, size, used });
+        shelf.by_use.insert(used, id);
+        shelf.kept.insert(id, Kept { version, size, used });
     }
 }
 
 impl Shelf {
-    fn use_again(&mut self, place: Place) -> Option<Version> {
-        let kept = self.kept.get_mut(&place)?;
+    fn use_again(&mut self, id: DirectoryId) -> Option<Version> {
+        let kept = self.kept.get_mut(&id)?;
         self.uses += 1;
         let before = std::mem::replace(&mut kept.used, self.uses);
         let version = kept.version.clone();
         self.by_use.remove(&before);
-        self.by_use.insert(self.uses, place);
+        self.by_use.insert(self.uses, id);
         Some(version)
     }
 
     /// One that has no room to grow goes.
-    fn resize(&mut self, place: Place, size: usize) {
+    fn resize(&mut self, id: DirectoryId, size: usize) {
         let size = size + OVERHEAD;
-        let Some(before) = self.kept.get(&place).map(|kept| kept.size) else { return };
+        let Some(before) = self.kept.get(&id).map(|kept| kept.size) else { return };
         if size > before && !self.take(size - before) {
-            return self.remove(place);
+            return self.remove(id);
         }
         // It may be among those that went for it.
-        let Some(kept) = self.kept.get_mut(&place) else {
+        let Some(kept) = self.kept.get_mut(&id) else {
             return self.memory.give(size.saturating_sub(before));
         };
         kept.size = size;
@@ -287,12 +267,12 @@ impl Shelf {
     }
 
     fn remove_oldest(&mut self) -> bool {
-        let oldest = self.by_use.first_key_value().map(|(_, place)| *place);
-        oldest.map(|place| self.remove(place)).is_some()
+        let oldest = self.by_use.first_key_value().map(|(_, id)| *id);
+        oldest.map(|id| self.remove(id)).is_some()
     }
 
-    fn remove(&mut self, place: Place) {
-        if let Some(kept) = self.kept.remove(&place) {
+    fn remove(&mut self, id: DirectoryId) {
+        if let Some(kept) = self.kept.remove(&id) {
             self.size -= kept.size;
             self.memory.give(kept.size);
             self.by_use.remove(&kept.used);
@@ -339,13 +319,49 @@ impl Watched {
     }
 }
 
-fn place_of(stat: &FileStat) -> Place {
+fn id_of(stat: &FileStat) -> DirectoryId {
     (stat.device, stat.inode)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A helper that panicked left maps that are whole at every point where code of ours can panic: none.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For tests: one with memory of its own, and what readings beside it rest on.
+#[cfg(test)]
+pub(in crate::store) struct Alone {
+    cache: SnapshotCache,
+    watcher: Option<Arc<Watcher>>,
+    is_told: bool,
+}
+
+#[cfg(test)]
+impl Alone {
+    pub(in crate::store) fn new(size_max: usize, is_told: bool) -> Self {
+        Self { cache: SnapshotCache::new(RequestMemory::new(1 << 30), size_max), watcher: Watcher::start(), is_told }
+    }
+
+    /// One that watches every directory of more names.
+    pub(super) fn watching(names_small: usize) -> Self {
+        let Self { cache, watcher, is_told } = Self::new(1 << 20, true);
+        assert!(watcher.is_some());
+        Self { cache: SnapshotCache { names_small, ..cache }, watcher, is_told }
+    }
+
+    /// How directories are read, where times have this grain.
+    pub(in crate::store) fn reading(&self, grain: Grain) -> Reading<'_> {
+        Reading { grain, is_told: self.is_told, is_remote: false, watcher: self.watcher.as_ref() }
+    }
+}
+
+#[cfg(test)]
+impl std::ops::Deref for Alone {
+    type Target = SnapshotCache;
+
+    fn deref(&self) -> &SnapshotCache {
+        &self.cache
+    }
 }
 
 #[cfg(test)]
@@ -370,12 +386,12 @@ mod tests {
         Grain { directories: Times { tell_apart: false, width_ns }, ..Grain::ASSUMED }
     }
 
-    fn load_by(grain: Grain, cache: &SnapshotCache, directory: &File) -> Arc<Snapshot> {
+    fn load_by(grain: Grain, cache: &Alone, directory: &File) -> Arc<Snapshot> {
         let stat = stat::of(directory).unwrap();
-        cache.load(cache.reading(grain, false), directory.as_fd(), &stat).unwrap().unwrap()
+        cache.load(cache.reading(grain), directory.as_fd(), &stat).unwrap().unwrap()
     }
 
-    fn load(cache: &SnapshotCache, directory: &File) -> Arc<Snapshot> {
+    fn load(cache: &Alone, directory: &File) -> Arc<Snapshot> {
         load_by(grain_of(TIMESTAMP_GRAIN_NS), cache, directory)
     }
 
@@ -388,7 +404,7 @@ mod tests {
     fn shared_until_the_directory_changes() {
         let top = tempfile::tempdir().unwrap();
         write(top.path().join("a"), b"").unwrap();
-        let cache = SnapshotCache::alone(1 << 20, false);
+        let cache = Alone::new(1 << 20, false);
         let directory = aged(top.path());
         let first = load(&cache, &directory);
         assert!(Arc::ptr_eq(&first, &load(&cache, &directory)));
@@ -399,7 +415,7 @@ mod tests {
     #[test]
     fn a_directory_changed_a_moment_ago_is_not_believed_twice() {
         let top = tempfile::tempdir().unwrap();
-        let cache = SnapshotCache::alone(1 << 20, false);
+        let cache = Alone::new(1 << 20, false);
         let directory = File::open(top.path()).unwrap();
         // A minute, so that it is not over before the look.
         load_by(grain_of(60_000_000_000), &cache, &directory);
@@ -412,7 +428,7 @@ mod tests {
     #[test]
     fn whole_seconds_are_not_believed_twice_however_old() {
         let top = tempfile::tempdir().unwrap();
-        let cache = SnapshotCache::alone(1 << 20, false);
+        let cache = Alone::new(1 << 20, false);
         let directory = aged(top.path());
         directory.set_modified(std::time::UNIX_EPOCH).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1020));
@@ -425,7 +441,7 @@ mod tests {
     #[test]
     fn times_that_tell_every_change_are_believed_at_once() {
         let top = tempfile::tempdir().unwrap();
-        let cache = SnapshotCache::alone(1 << 20, false);
+        let cache = Alone::new(1 << 20, false);
         let directory = File::open(top.path()).unwrap();
         let telling = Grain { directories: Times { tell_apart: true, width_ns: TIMESTAMP_GRAIN_NS }, ..Grain::ASSUMED };
         write(top.path().join("a"), b"").unwrap();
@@ -443,7 +459,7 @@ mod tests {
             }
         }
         // Room for two: each takes 10 names of 100 bytes and the overhead.
-        let cache = SnapshotCache::alone(3500, false);
+        let cache = Alone::new(3500, false);
         let aged: Vec<_> = ["a", "b", "c"].map(|dir| aged(&top.path().join(dir))).into();
         let load = |index: usize| load(&cache, &aged[index]);
         let (a, b) = (load(0), load(1));
@@ -460,7 +476,7 @@ mod tests {
         for name in ["a", "b", "c", "d"] {
             write(top.path().join(name), b"").unwrap();
         }
-        let (cache, directory) = (SnapshotCache::watching(3), File::open(top.path()).unwrap());
+        let (cache, directory) = (Alone::watching(3), File::open(top.path()).unwrap());
         let first = load(&cache, &directory);
         assert!(Arc::ptr_eq(&first, &load(&cache, &directory)), "believed at once: the kernel tells of what comes");
         write(top.path().join("a"), b"again").unwrap();
@@ -481,7 +497,7 @@ mod tests {
             }
             File::open(&path).unwrap()
         };
-        let cache = SnapshotCache::watching(3);
+        let cache = Alone::watching(3);
         let directory = make(5);
         assert_eq!(load(&cache, &directory).len(), 5);
         // More than the kernel's queue holds, each told once.
@@ -569,11 +585,11 @@ mod tests {
             for name in first {
                 write(path.join(file_name(name)), b"").unwrap();
             }
-            let (cache, directory) = (SnapshotCache::watching(3), File::open(&path).unwrap());
+            let (cache, directory) = (Alone::watching(3), File::open(&path).unwrap());
             for (how, one, other, is_asked) in steps {
                 change(top.path(), how, &path.join(file_name(one)), &path.join(file_name(other)));
                 if is_asked {
-                    let reading = cache.reading(grain_of(TIMESTAMP_GRAIN_NS), false);
+                    let reading = cache.reading(grain_of(TIMESTAMP_GRAIN_NS));
                     let anew = read::whole(reading, directory.as_fd(), 100, 1 << 20).unwrap().0.unwrap();
                     prop_assert_eq!(entries(&load(&cache, &directory)), entries(&anew));
                 }

@@ -14,17 +14,16 @@
 #[cfg(test)]
 mod tests;
 
-pub use super::cache::{BEING_READ, SnapshotCache, SnapshotUse};
-pub(in crate::store) use super::snapshot::Snapshot;
-pub use super::walk::WalkError;
-
+use super::cache::SnapshotCache;
 use super::read;
-use super::walk::{self, Below, EntryKind, Place};
+use super::snapshot::Snapshot;
+use super::walk::{self, Below, WalkError};
 use crate::config::ListUnreadable;
 use crate::limits::{LISTING_HANDLES_MAX, NAME_SIZE_MAX, RECORD_SIZE_MAX, SCAN_NAMES_MAX};
 use crate::store::disk::reading::Reading;
 use crate::store::names::key::{self, BODY_OF_DIRECTORY, OBJECT_OF_DIRECTORY};
 use crate::store::names::record::{SUMMARY_NAME, Summary};
+use crate::store::names::subtree::{EntryKind, Subtree, push_name};
 use crate::sys::path::{self, OpenFlags, Symlinks};
 use crate::sys::{Cause, Errno, FileKind, FileStat, Result, clock, errno, stat, xattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -106,7 +105,7 @@ pub fn list(
     stop: &AtomicBool,
 ) -> Walked<Page> {
     let Some(start) = start_of(query).filter(|_| query.max > 0) else { return Ok(Page::default()) };
-    let Some(place) = Place::of_prefix(query.prefix) else { return Ok(Page::default()) };
+    let Some(subtree) = Subtree::of_prefix(query.prefix) else { return Ok(Page::default()) };
     let mut walk = Walk {
         bucket: bucket.as_fd(),
         cache,
@@ -121,7 +120,7 @@ pub fn list(
         scan_max: SCAN_NAMES_MAX,
         page: Page::default(),
     };
-    walk.push(place.prefix.clone(), Work::Open(place));
+    walk.push(subtree.prefix.clone(), Work::Open(subtree));
     walk.run()?;
     Ok(walk.page)
 }
@@ -186,14 +185,14 @@ enum Work {
     /// The entry at this index of a directory; `bound` is its key exactly.
     Entry(Rc<Directory>, usize),
     /// A directory that has not been looked into.
-    Open(Place),
+    Open(Subtree),
     /// A directory too large for a snapshot, from this name on.
-    Window(Place, Vec<u8>),
+    Window(Subtree, Vec<u8>),
 }
 
 struct Directory {
     id: usize,
-    place: Place,
+    subtree: Subtree,
     snapshot: Arc<Snapshot>,
 }
 
@@ -208,8 +207,8 @@ impl Walk<'_> {
             }
             match work {
                 Work::Entry(directory, index) => self.entry(&directory, index, bound)?,
-                Work::Open(place) => self.directory(place)?,
-                Work::Window(place, from) => self.window(place, &from)?,
+                Work::Open(subtree) => self.directory(subtree)?,
+                Work::Window(subtree, from) => self.window(subtree, &from)?,
             }
         }
         Ok(())
@@ -217,56 +216,56 @@ impl Walk<'_> {
 
     /// A directory's turn: its own explicit object, then its entries from `start` on. Where all its keys share a
     /// CommonPrefix, only whether there is one.
-    fn directory(&mut self, place: Place) -> Walked<()> {
-        if let Some(prefix) = common_prefix(self.query, &place.prefix).map(<[u8]>::to_vec) {
-            match walk::look_below(self.bucket, &place, self.reading, self.stop)? {
+    fn directory(&mut self, subtree: Subtree) -> Walked<()> {
+        if let Some(prefix) = common_prefix(self.query, &subtree.prefix).map(<[u8]>::to_vec) {
+            match walk::look_below(self.bucket, &subtree, self.reading, self.stop)? {
                 Below::Object => self.add_common_prefix(prefix),
                 Below::Nothing => {}
                 Below::Unreadable(below) => self.skip_unreadable(&below)?,
             }
             return Ok(());
         }
-        let handle = match path::open_dir(self.bucket, &place.path, Symlinks::Deny) {
+        let handle = match path::open_dir(self.bucket, &subtree.path, Symlinks::Deny) {
             Ok(handle) => handle,
-            Err(errno) => return self.skip(errno, &place.prefix),
+            Err(errno) => return self.skip(errno, &subtree.prefix),
         };
         let snapshot = match self.cache.load(self.reading, handle.as_fd(), &stat::of(&handle)?) {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => {
-                let from = seek_name(&self.start, &place.prefix).unwrap_or_default();
+                let from = seek_name(&self.start, &subtree.prefix).unwrap_or_default();
                 match read::window(self.reading, handle.as_fd(), from, self.scan_max, self.stop) {
                     Ok(window) => Arc::new(window),
-                    Err(errno) => return self.skip(errno, &place.prefix),
+                    Err(errno) => return self.skip(errno, &subtree.prefix),
                 }
             }
-            Err(errno) => return self.skip(errno, &place.prefix),
+            Err(errno) => return self.skip(errno, &subtree.prefix),
         };
-        let key = &place.prefix;
-        if place.may_be_object() && *key >= self.start && key.starts_with(self.query.prefix) {
+        let key = &subtree.prefix;
+        if subtree.may_be_object() && *key >= self.start && key.starts_with(self.query.prefix) {
             self.explicit_object(key.clone(), &handle, snapshot.has_body)?;
         }
-        self.begin(place, snapshot, handle, b"");
+        self.begin(subtree, snapshot, handle, b"");
         Ok(())
     }
 
     /// The next window onto a large directory.
-    fn window(&mut self, place: Place, from: &[u8]) -> Walked<()> {
-        let Some(name) = seek_name(&self.start, &place.prefix) else { return Ok(()) };
-        let handle = match path::open_dir(self.bucket, &place.path, Symlinks::Deny) {
+    fn window(&mut self, subtree: Subtree, from: &[u8]) -> Walked<()> {
+        let Some(name) = seek_name(&self.start, &subtree.prefix) else { return Ok(()) };
+        let handle = match path::open_dir(self.bucket, &subtree.path, Symlinks::Deny) {
             Ok(handle) => handle,
-            Err(errno) => return self.skip(errno, &place.prefix),
+            Err(errno) => return self.skip(errno, &subtree.prefix),
         };
         match read::window(self.reading, handle.as_fd(), from.max(name), self.scan_max, self.stop) {
-            Ok(window) => self.begin(place, Arc::new(window), handle, from),
-            Err(errno) => return self.skip(errno, &place.prefix),
+            Ok(window) => self.begin(subtree, Arc::new(window), handle, from),
+            Err(errno) => return self.skip(errno, &subtree.prefix),
         }
         Ok(())
     }
 
     /// Starts on a directory's entries; those less than `floor` had their turn.
-    fn begin(&mut self, place: Place, snapshot: Arc<Snapshot>, handle: OwnedFd, floor: &[u8]) {
+    fn begin(&mut self, subtree: Subtree, snapshot: Arc<Snapshot>, handle: OwnedFd, floor: &[u8]) {
         let floor = snapshot.lower_bound(floor);
-        let directory = Rc::new(Directory { id: self.directories, place, snapshot });
+        let directory = Rc::new(Directory { id: self.directories, subtree, snapshot });
         self.directories += 1;
         self.keep_handle(directory.id, handle);
         self.seek(&directory, floor);
@@ -276,15 +275,15 @@ impl Walk<'_> {
     fn entry(&mut self, directory: &Rc<Directory>, index: usize, key: Vec<u8>) -> Walked<()> {
         let Some((name, kind)) = directory.snapshot.entry(index) else { return Ok(()) };
         self.push_entry(directory, index + 1);
-        if let Some(child) = directory.place.child(name, kind) {
+        if let Some(child) = directory.subtree.child(name, kind) {
             self.push(child.prefix.clone(), Work::Open(child));
         }
-        let is_object = kind != EntryKind::Piece && directory.place.key_of(name, kind).is_some();
+        let is_object = kind != EntryKind::Piece && directory.subtree.key_of(name, kind).is_some();
         if !is_object || !key.starts_with(self.query.prefix) {
             return Ok(());
         }
         let mut file = Vec::with_capacity(name.len() + 16);
-        walk::push_name(&mut file, name, kind);
+        push_name(&mut file, name, kind);
         let is_file = matches!(kind, EntryKind::File | EntryKind::LastFile);
         let Some(handle) = self.handle(directory)? else { return Ok(()) };
         let absent = if is_file { self.object(key, &handle, &file)? } else { Some(key) };
@@ -363,7 +362,7 @@ impl Walk<'_> {
             }
             match work {
                 Work::Entry(directory, index) => self.seek(&directory, index),
-                Work::Open(ref place) | Work::Window(ref place, _) if may_follow(&place.prefix, &self.start) => {
+                Work::Open(ref subtree) | Work::Window(ref subtree, _) if may_follow(&subtree.prefix, &self.start) => {
                     self.push(bound, work);
                 }
                 Work::Open(_) | Work::Window(..) => {}
@@ -383,7 +382,7 @@ impl Walk<'_> {
     /// directories before it whose keys are not all less: the key of a directory `a` is less than `a-x`, its subtree `a/` is
     /// not; and a piece holds all that it begins.
     fn seek(&mut self, directory: &Rc<Directory>, floor: usize) {
-        let Some(name) = seek_name(&self.start, &directory.place.prefix).map(<[u8]>::to_vec) else { return };
+        let Some(name) = seek_name(&self.start, &directory.subtree.prefix).map(<[u8]>::to_vec) else { return };
         let snapshot = &directory.snapshot;
         let first = snapshot.lower_bound(&name).max(floor);
         for (size, &next) in name.iter().enumerate().take(NAME_SIZE_MAX + 1) {
@@ -393,7 +392,7 @@ impl Walk<'_> {
             let shorter = &name[..size];
             for index in snapshot.lower_bound(shorter).max(floor)..first {
                 let Some((found, kind)) = snapshot.entry(index).filter(|(found, _)| *found == shorter) else { break };
-                let child = directory.place.child(found, kind);
+                let child = directory.subtree.child(found, kind);
                 if let Some(child) = child.filter(|child| may_follow(&child.prefix, &self.start)) {
                     self.push(child.prefix.clone(), Work::Open(child));
                 }
@@ -404,13 +403,13 @@ impl Walk<'_> {
 
     /// Notes the entry at `index`; past the end of a window onto a large directory, the next window.
     fn push_entry(&mut self, directory: &Rc<Directory>, index: usize) {
-        let place = &directory.place;
+        let subtree = &directory.subtree;
         match (directory.snapshot.entry(index), &directory.snapshot.next) {
             (Some((name, _)), _) => {
-                self.push([&place.prefix, name].concat(), Work::Entry(Rc::clone(directory), index));
+                self.push([&subtree.prefix, name].concat(), Work::Entry(Rc::clone(directory), index));
             }
             (None, Some(next)) => {
-                self.push([&place.prefix, &next[..]].concat(), Work::Window(place.clone(), next.to_vec()));
+                self.push([&subtree.prefix, &next[..]].concat(), Work::Window(subtree.clone(), next.to_vec()));
             }
             (None, None) => {}
         }
@@ -427,9 +426,9 @@ impl Walk<'_> {
             self.handles.push_back((id, Rc::clone(&handle)));
             return Ok(Some(handle));
         }
-        match path::open_dir(self.bucket, &directory.place.path, Symlinks::Deny) {
+        match path::open_dir(self.bucket, &directory.subtree.path, Symlinks::Deny) {
             Ok(handle) => Ok(Some(self.keep_handle(directory.id, handle))),
-            Err(errno) => self.skip(errno, &directory.place.prefix).map(|()| None),
+            Err(errno) => self.skip(errno, &directory.subtree.prefix).map(|()| None),
         }
     }
 
@@ -469,11 +468,11 @@ impl Walk<'_> {
 /// The first directory on the way to that of `prefix` which may not be read: those below it may not even be there.
 fn first_unreadable(bucket: BorrowedFd<'_>, prefix: &[u8]) -> Vec<u8> {
     let slashes = (0..prefix.len()).filter(|&at| prefix[at] == b'/');
-    let ways = slashes.filter_map(|slash| Place::of_prefix(&prefix[..=slash]));
-    let is_denied = |place: &Place| {
-        path::open_dir(bucket, &place.path, Symlinks::Deny).is_err_and(|errno| errno::cause(errno) == Cause::Denied)
+    let ways = slashes.filter_map(|slash| Subtree::of_prefix(&prefix[..=slash]));
+    let is_denied = |subtree: &Subtree| {
+        path::open_dir(bucket, &subtree.path, Symlinks::Deny).is_err_and(|errno| errno::cause(errno) == Cause::Denied)
     };
-    ways.into_iter().find(is_denied).map_or_else(|| prefix.to_vec(), |place| place.prefix)
+    ways.into_iter().find(is_denied).map_or_else(|| prefix.to_vec(), |subtree| subtree.prefix)
 }
 
 /// Where `start` lies in a directory whose keys begin with `prefix`; `None` when all of them are less.

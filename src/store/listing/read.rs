@@ -1,9 +1,9 @@
 //! Reading a directory: all of its names, or a window onto one that has too many.
 
 use super::snapshot::{Change, Names, Snapshot};
-use super::walk::{self, EntryKind};
 use crate::store::disk::reading::{Noting, Proof, Reading};
 use crate::store::names::key::{self, Entry};
+use crate::store::names::subtree::{EntryKind, classify};
 use crate::sys::{Errno, FileKind, Result, dir, errno, stat};
 use rustix::fd::BorrowedFd;
 use std::collections::BinaryHeap;
@@ -147,7 +147,7 @@ fn change_of(directory: BorrowedFd<'_>, name: &[u8], has_body: &mut bool) -> Res
         }
         Entry::NotOurs | Entry::ObjectOfDirectory => return Ok(None),
     };
-    let now = kind.and_then(|kind| walk::classify(decoded, kind)).map(|(_, kind)| kind);
+    let now = kind.and_then(|kind| classify(decoded, kind)).map(|(_, kind)| kind);
     Ok(Some(Change { name: name.into(), family, now }))
 }
 
@@ -176,7 +176,7 @@ fn visit<B>(
         };
         let visited = match (decoded, kind) {
             (Entry::BodyOfDirectory, FileKind::Regular) => Some(Visited::Body),
-            _ => walk::classify(decoded, kind).map(|(name, kind)| Visited::Entry(name, kind)),
+            _ => classify(decoded, kind).map(|(name, kind)| Visited::Entry(name, kind)),
         };
         match visited.map(&mut take) {
             Some(ControlFlow::Break(value)) => ControlFlow::Break(Ok(value)),

@@ -1,8 +1,8 @@
 //! What names does a directory have, in S3's order? An immutable, sorted copy of them, in chunks that a changed copy shares with
 //! the one before: a name more in a directory of 10^6 costs one chunk.
 
-use super::walk::EntryKind;
 use crate::limits::{NAME_SIZE_MAX, SNAPSHOT_CHUNK_NAMES};
+use crate::store::names::subtree::EntryKind;
 use std::sync::Arc;
 
 /// Sorted entries of one directory: all of them, or the first so many from some name on.

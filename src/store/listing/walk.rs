@@ -1,11 +1,12 @@
 //! Is there any object below? Answers for a CommonPrefix and for DeleteBucket, in the filesystem's order and without
 //! sorting: the first object found ends the search.
 
-use crate::limits::{KEY_SIZE_MAX, RECORD_SIZE_MAX, WALK_PENDING_MAX};
+use crate::limits::{RECORD_SIZE_MAX, WALK_PENDING_MAX};
 use crate::store::disk::reading::Reading;
 use crate::store::error::StoreError;
 use crate::store::names::key::{self, Entry};
 use crate::store::names::record::SUMMARY_NAME;
+use crate::store::names::subtree::{EntryKind, Subtree, classify};
 use crate::sys::dir::{self, DirEntry};
 use crate::sys::path::Symlinks;
 use crate::sys::{Cause, Errno, FileKind, Result, errno, path, xattr};
@@ -13,121 +14,6 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// A directory of a bucket's tree and what keys in it begin with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Beneath the bucket; empty for the bucket itself.
-    pub path: Vec<u8>,
-    /// What every key in here begins with: ends with `/`, or with `long_size` bytes of a long component.
-    pub prefix: Vec<u8>,
-    /// Bytes of a long component that were in the names of piece directories up to here; 0 outside of one.
-    pub long_size: usize,
-}
-
-/// One directory entry that an object may come from, in the context of its directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EntryKind {
-    File,
-    Directory,
-    /// A directory with the next 200 bytes of a long component.
-    Piece,
-    LastFile,
-    LastDirectory,
-}
-
-impl EntryKind {
-    /// Whether the same file name could be of either kind: what distinguishes them is only what the file is.
-    pub fn is_family_of(self, other: Self) -> bool {
-        self.family() == other.family()
-    }
-
-    /// One of the kinds that a file of this name may be.
-    pub fn family(self) -> Self {
-        match self {
-            Self::File | Self::Directory => Self::File,
-            Self::Piece => Self::Piece,
-            Self::LastFile | Self::LastDirectory => Self::LastFile,
-        }
-    }
-}
-
-impl Place {
-    /// The place of all keys that begin with `prefix` up to its last slash. `None`: no key does.
-    pub fn of_prefix(prefix: &[u8]) -> Option<Self> {
-        let Some(slash) = prefix.iter().rposition(|&byte| byte == b'/') else { return Some(Self::default()) };
-        let components = &prefix[..=slash];
-        key::check(components).ok()?;
-        Some(Self { path: key::path_of(&prefix[..slash]), prefix: components.to_vec(), long_size: 0 })
-    }
-
-    /// The key of a file's entry; `None` where it is none's.
-    pub fn key_of(&self, name: &[u8], kind: EntryKind) -> Option<Vec<u8>> {
-        let fits = match kind {
-            EntryKind::File | EntryKind::Directory => self.long_size == 0 && !name.is_empty(),
-            EntryKind::LastFile | EntryKind::LastDirectory => self.is_whole(name),
-            EntryKind::Piece => false,
-        };
-        let key = [&self.prefix, name].concat();
-        (fits && key.len() <= KEY_SIZE_MAX).then_some(key)
-    }
-
-    /// The directory below of this entry; `None` where no key can be in it.
-    pub fn child(&self, name: &[u8], kind: EntryKind) -> Option<Self> {
-        let (end, long_size) = match kind {
-            EntryKind::Directory if self.long_size == 0 => (&b"/"[..], 0),
-            EntryKind::LastDirectory if self.is_whole(name) => (&b"/"[..], 0),
-            EntryKind::Piece => (&b""[..], self.long_size + name.len()),
-            _ => return None,
-        };
-        let prefix = [&self.prefix, name, end].concat();
-        if prefix.len() > KEY_SIZE_MAX {
-            return None;
-        }
-        let mut path = Vec::with_capacity(self.path.len() + name.len() + 16);
-        path.extend_from_slice(&self.path);
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        push_name(&mut path, name, kind);
-        Some(Self { path, prefix, long_size })
-    }
-
-    /// Whether a directory here may itself be the object `prefix`.
-    pub fn may_be_object(&self) -> bool {
-        self.long_size == 0 && !self.prefix.is_empty()
-    }
-
-    /// Whether `last` completes a long component, canonically.
-    fn is_whole(&self, last: &[u8]) -> bool {
-        let begun = &self.prefix[self.prefix.len() - self.long_size..];
-        let component = [begun, last].concat();
-        self.long_size > 0 && key::is_long(&component) && std::str::from_utf8(&component).is_ok()
-    }
-}
-
-/// Appends the file name of an entry.
-pub fn push_name(path: &mut Vec<u8>, name: &[u8], kind: EntryKind) {
-    match kind {
-        EntryKind::File | EntryKind::Directory => key::push_names(path, name),
-        EntryKind::Piece => key::push_piece(path, name),
-        EntryKind::LastFile | EntryKind::LastDirectory => key::push_last_piece(path, name),
-    }
-}
-
-/// What a directory entry is: the name as it stands in a key, and its kind. `None` for everything that is no part of an object.
-pub fn classify(entry: Entry<'_>, kind: FileKind) -> Option<(&[u8], EntryKind)> {
-    match (entry, kind) {
-        // `.sluice%e` is never a file: such a key ends with a slash and is a directory's.
-        (Entry::Component(b""), FileKind::Regular) => None,
-        (Entry::Component(name), FileKind::Regular) => Some((name, EntryKind::File)),
-        (Entry::Component(name), FileKind::Directory) => Some((name, EntryKind::Directory)),
-        (Entry::PiecePrefix(name), FileKind::Directory) => Some((name, EntryKind::Piece)),
-        (Entry::PieceLast(name), FileKind::Regular) => Some((name, EntryKind::LastFile)),
-        (Entry::PieceLast(name), FileKind::Directory) => Some((name, EntryKind::LastDirectory)),
-        _ => None,
-    }
-}
 
 /// Why a walk through a bucket's tree has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +29,7 @@ impl From<Errno> for WalkError {
     }
 }
 
-/// What is below a place.
+/// What is in a subtree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Below {
     Object,
@@ -152,19 +38,19 @@ pub enum Below {
     Unreadable(Vec<u8>),
 }
 
-/// Whether any key begins with `place.prefix`. `stop` ends it early with ECANCELED.
-pub fn look_below(bucket: impl AsFd, place: &Place, reading: Reading<'_>, stop: &AtomicBool) -> Result<Below> {
+/// Whether any key begins with `subtree.prefix`. `stop` ends it early with ECANCELED.
+pub fn look_below(bucket: impl AsFd, subtree: &Subtree, reading: Reading<'_>, stop: &AtomicBool) -> Result<Below> {
     // An object that was found is one, whatever else was missed; that there is none has to be proved, and is hardly ever so.
     let bucket = bucket.as_fd();
-    match Search::new(bucket, None, stop).run(place.clone(), false)? {
+    match Search::new(bucket, None, stop).run(subtree.clone(), false)? {
         Below::Object => Ok(Below::Object),
-        Below::Nothing | Below::Unreadable(_) => Search::new(bucket, Some(reading), stop).run(place.clone(), false),
+        Below::Nothing | Below::Unreadable(_) => Search::new(bucket, Some(reading), stop).run(subtree.clone(), false),
     }
 }
 
 /// Whether nothing in the bucket is, or may be, an object.
 pub fn is_empty(bucket: impl AsFd, reading: Reading<'_>, stop: &AtomicBool) -> Result<bool> {
-    look_below(bucket, &Place::default(), reading, stop).map(|below| below == Below::Nothing)
+    look_below(bucket, &Subtree::default(), reading, stop).map(|below| below == Below::Nothing)
 }
 
 /// Whether the directory has a record: it is the explicit object of its prefix.
@@ -194,30 +80,30 @@ impl<'a> Search<'a> {
     }
 
     /// `counts_inner`: whether the object with the directory's own name, inside it, is one that is searched for.
-    fn run(mut self, place: Place, counts_inner: bool) -> Result<Below> {
-        if self.search(place, counts_inner)? {
+    fn run(mut self, subtree: Subtree, counts_inner: bool) -> Result<Below> {
+        if self.search(subtree, counts_inner)? {
             return Ok(Below::Object);
         }
         Ok(self.unreadable.map_or(Below::Nothing, Below::Unreadable))
     }
 
-    fn search(&mut self, place: Place, counts_inner: bool) -> Result<bool> {
+    fn search(&mut self, subtree: Subtree, counts_inner: bool) -> Result<bool> {
         // One page: the first entries nearly always decide.
         let mut buffer = dir::buffer(4096);
-        let mut pending = vec![(place, counts_inner)];
-        while let Some((place, counts_inner)) = pending.pop() {
+        let mut pending = vec![(subtree, counts_inner)];
+        while let Some((subtree, counts_inner)) = pending.pop() {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Errno::CANCELED);
             }
-            let found = self.open(&place).and_then(|directory| match directory {
-                Some(directory) if place.may_be_object() && has_record(directory.as_fd())? => Ok(true),
-                Some(directory) => self.scan(&directory, &place, counts_inner, &mut pending, &mut buffer),
+            let found = self.open(&subtree).and_then(|directory| match directory {
+                Some(directory) if subtree.may_be_object() && has_record(directory.as_fd())? => Ok(true),
+                Some(directory) => self.scan(&directory, &subtree, counts_inner, &mut pending, &mut buffer),
                 None => Ok(false),
             });
             match found {
                 Ok(false) => {}
                 Ok(true) => return Ok(true),
-                Err(errno) if errno::cause(errno) == Cause::Denied => drop(self.unreadable.get_or_insert(place.prefix)),
+                Err(errno) if errno::cause(errno) == Cause::Denied => drop(self.unreadable.get_or_insert(subtree.prefix)),
                 // Removed since it was opened.
                 Err(errno) if errno::is_gone(errno) => {}
                 Err(errno) => return Err(errno),
@@ -226,9 +112,9 @@ impl<'a> Search<'a> {
         Ok(false)
     }
 
-    /// The directory of a place; `None` when it is not there.
-    fn open(&self, place: &Place) -> Result<Option<OwnedFd>> {
-        match path::open_dir(self.bucket, &place.path, Symlinks::Deny) {
+    /// The directory of a subtree; `None` when it is not there.
+    fn open(&self, subtree: &Subtree) -> Result<Option<OwnedFd>> {
+        match path::open_dir(self.bucket, &subtree.path, Symlinks::Deny) {
             Ok(directory) => Ok(Some(directory)),
             Err(errno) if errno::is_gone(errno) => Ok(None),
             Err(errno) => Err(errno),
@@ -239,9 +125,9 @@ impl<'a> Search<'a> {
     fn scan(
         &mut self,
         directory: &OwnedFd,
-        place: &Place,
+        subtree: &Subtree,
         counts_inner: bool,
-        pending: &mut Vec<(Place, bool)>,
+        pending: &mut Vec<(Subtree, bool)>,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<bool> {
         let reading = self.reading;
@@ -254,17 +140,17 @@ impl<'a> Search<'a> {
             let decoded = key::decode_name(entry.name);
             let is_regular = kind == FileKind::Regular;
             match decoded {
-                Entry::BodyOfDirectory if is_regular && place.may_be_object() => return ControlFlow::Break(Ok(true)),
+                Entry::BodyOfDirectory if is_regular && subtree.may_be_object() => return ControlFlow::Break(Ok(true)),
                 Entry::ObjectOfDirectory if is_regular && counts_inner => return ControlFlow::Break(Ok(true)),
                 _ => {}
             }
             let Some((name, kind)) = classify(decoded, kind) else { return ControlFlow::Continue(()) };
             if matches!(kind, EntryKind::File | EntryKind::LastFile) {
-                let found = place.key_of(name, kind).is_some();
+                let found = subtree.key_of(name, kind).is_some();
                 return if found { ControlFlow::Break(Ok(true)) } else { ControlFlow::Continue(()) };
             }
-            let Some(child) = place.child(name, kind) else { return ControlFlow::Continue(()) };
-            let counts_inner = place.key_of(name, kind).is_some();
+            let Some(child) = subtree.child(name, kind) else { return ControlFlow::Continue(()) };
+            let counts_inner = subtree.key_of(name, kind).is_some();
             if pending.len() < WALK_PENDING_MAX {
                 pending.push((child, counts_inner));
                 return ControlFlow::Continue(());
@@ -289,14 +175,14 @@ impl<'a> Search<'a> {
 mod tests {
     use super::*;
     use crate::store::disk::grain::Grain;
-    use crate::store::listing::cache::SnapshotCache;
+    use crate::store::listing::cache::Alone;
     use crate::store::names::record::Record;
     use std::fs::{File, create_dir_all, write};
 
     fn below(bucket: &File, prefix: &[u8]) -> Below {
-        let cache = SnapshotCache::alone(0, true);
-        let (place, reading) = (Place::of_prefix(prefix).unwrap(), cache.reading(Grain::ASSUMED, false));
-        look_below(bucket, &place, reading, &AtomicBool::new(false)).unwrap()
+        let cache = Alone::new(0, true);
+        let (subtree, reading) = (Subtree::of_prefix(prefix).unwrap(), cache.reading(Grain::ASSUMED));
+        look_below(bucket, &subtree, reading, &AtomicBool::new(false)).unwrap()
     }
 
     fn holds(bucket: &File, prefix: &[u8]) -> bool {
@@ -304,8 +190,8 @@ mod tests {
     }
 
     fn empty(bucket: &File) -> bool {
-        let cache = SnapshotCache::alone(0, true);
-        is_empty(bucket, cache.reading(Grain::ASSUMED, false), &AtomicBool::new(false)).unwrap()
+        let cache = Alone::new(0, true);
+        is_empty(bucket, cache.reading(Grain::ASSUMED), &AtomicBool::new(false)).unwrap()
     }
 
     #[test]
@@ -332,8 +218,8 @@ mod tests {
     fn stopped_is_an_error_not_an_answer() {
         let top = tempfile::tempdir().unwrap();
         let bucket = File::open(top.path()).unwrap();
-        let cache = SnapshotCache::alone(0, true);
-        let reading = cache.reading(Grain::ASSUMED, false);
+        let cache = Alone::new(0, true);
+        let reading = cache.reading(Grain::ASSUMED);
         assert_eq!(is_empty(&bucket, reading, &AtomicBool::new(true)), Err(Errno::CANCELED));
     }
 }

@@ -5,50 +5,45 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::commit::{self, Condition, Place, Published, Spilled};
+use super::commit::{self, Spilled};
+use super::write::{Published, Target, Write};
 use crate::digest::lanes::advance_md5;
 use crate::digest::{Job, Md5};
 use crate::limits::COMMIT_BATCH_MAX;
-use crate::store::disk::stage::{self, FILE_MODE, Staged};
+use crate::store::disk::inherit::FILE_MODE;
+use crate::store::disk::stage::Staged;
+use crate::store::disk::{Bucket, Disk};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key::{self, Location};
-use crate::store::names::record::Record;
-use crate::store::volume::Volume;
 use crate::sys;
 use crate::sys::path::Symlinks;
 
 /// A small object, in memory.
 pub struct Small {
-    /// Its bucket.
-    pub bucket: String,
-    /// Its key.
-    pub key: Vec<u8>,
+    /// All but its bytes; the record's ETag is filled in here, too.
+    pub write: Write,
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Their MD5, where somebody knows it already.
     pub md5: Option<[u8; 16]>,
-    /// Everything to be remembered; ETag, size and mtime are filled in here.
-    pub record: Record,
-    /// The precondition, if there is one.
-    pub condition: Option<Condition>,
 }
 
 /// Publishes each of `objects`, in their order, or says why not. While the device takes their bytes, the MD5s are computed side by
 /// side, and the records are written.
-pub fn commit_each(volume: &Volume, objects: Vec<Small>) -> Vec<Result<Published>> {
-    let mut directories = Directories { volume, open: Vec::new() };
+pub fn commit_each(disk: &Disk, objects: Vec<Small>) -> Vec<Result<Published>> {
+    let mut directories = Directories { disk, open: Vec::new() };
     // A lone one's pages are pushed by the call that waits for them: one call less.
     let starts_writing = objects.len() > 1;
     let mut filled: Vec<_> = objects.into_iter().map(|object| Filled::new(&mut directories, object, starts_writing)).collect();
     hash_each(filled.iter_mut().flatten().map(|filled| &mut filled.object));
-    let sealed: Vec<_> = filled.into_iter().map(|filled| filled.and_then(|filled| filled.seal(volume))).collect();
-    sealed.into_iter().map(|sealed| sealed.and_then(|sealed| sealed.publish(volume))).collect()
+    let sealed: Vec<_> = filled.into_iter().map(|filled| filled.and_then(|filled| filled.seal(disk))).collect();
+    sealed.into_iter().map(|sealed| sealed.and_then(|sealed| sealed.publish(disk))).collect()
 }
 
 /// The ETag into each record.
 fn hash_each<'a>(objects: impl Iterator<Item = &'a mut Small>) {
     let mut unknown = Vec::with_capacity(COMMIT_BATCH_MAX);
-    for Small { md5, record, bytes, .. } in objects {
+    for Small { md5, bytes, write: Write { record, .. } } in objects {
         match md5 {
             Some(md5) => record.etag = *md5,
             None => unknown.push((&mut record.etag, &*bytes, Md5::new())),
@@ -73,70 +68,69 @@ struct Filled {
 
 impl Filled {
     fn new(directories: &mut Directories<'_>, object: Small, starts_writing: bool) -> Result<Self> {
-        let volume = directories.volume;
-        if !volume.takes_changes() {
+        let disk = directories.disk;
+        if !disk.takes_changes() {
             return Err(StoreError::VolumeFailed);
         }
-        let location = key::locate(&object.key)?;
+        let location = key::locate(&object.write.key)?;
         if location.is_directory_object && object.bytes.is_empty() {
             return Ok(Self { object, location, file: None, spilled: None });
         }
-        let (staged, parent) = directories.stage(&object.bucket, &location)?;
+        let (staged, parent) = directories.stage(disk.bucket(&object.write.bucket), &location)?;
         sys::file::write_all_at(&staged.file, &object.bytes, 0)?;
         if starts_writing {
-            commit::start_cleaning(volume, &staged.file)?;
+            disk.start_cleaning(&staged.file)?;
         }
         Ok(Self { object, location, file: Some((staged, parent)), spilled: None })
     }
 
     /// The record onto the file.
-    fn seal(mut self, volume: &Volume) -> Result<Self> {
+    fn seal(mut self, disk: &Disk) -> Result<Self> {
         if let Some((staged, _)) = &self.file {
-            let seal = if volume.facts().grain.files.tell_apart { commit::seal_as_written } else { commit::seal };
-            self.spilled = seal(volume, &staged.file, self.object.bytes.len() as u64, &mut self.object.record)?;
+            let seal = if disk.facts().grain.files.tell_apart { commit::seal_as_written } else { commit::seal };
+            self.spilled = seal(disk, &staged.file, self.object.bytes.len() as u64, &mut self.object.write.record)?;
         }
         Ok(self)
     }
 
-    fn publish(self, volume: &Volume) -> Result<Published> {
+    fn publish(self, disk: &Disk) -> Result<Published> {
         let Self { object, location, file, mut spilled } = self;
-        let Small { bucket, key, record, condition, .. } = object;
-        let mut place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref(), parent: None };
-        let Some((mut staged, parent)) = file else { return commit::publish_directory_object(volume, &place, record) };
-        place.parent = parent;
-        commit::clean(volume, &staged.file)?;
-        commit::publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
-        Ok(Published { ticket: volume.barrier().published(), record })
+        let Write { bucket, key, record, condition } = object.write;
+        let target = Target { bucket: disk.bucket(&bucket), key: &key, location: &location, condition: condition.as_ref() };
+        let Some((mut staged, parent)) = file else { return commit::publish_directory_object(target, record) };
+        disk.clean(&staged.file)?;
+        commit::publish(target, &mut staged, parent, &mut |_| Ok(spilled.take()))?;
+        Ok(Published { ticket: disk.barrier().published(), record })
     }
 }
 
 /// The directories of one batch. They are not kept beyond it: a publication into one that was removed meanwhile fails, and is
 /// tried again with a fresh one.
 struct Directories<'a> {
-    volume: &'a Volume,
+    disk: &'a Disk,
     /// By their path beneath the volume.
     open: Vec<(Vec<u8>, Rc<OwnedFd>)>,
 }
 
 impl Directories<'_> {
     /// A file for the object, and its directory where that is there already.
-    fn stage(&mut self, bucket: &str, location: &Location) -> Result<(Staged, Option<Rc<OwnedFd>>)> {
-        if self.volume.facts().unnamed_files
+    fn stage(&mut self, bucket: Bucket<'_>, location: &Location) -> Result<(Staged, Option<Rc<OwnedFd>>)> {
+        if self.disk.facts().unnamed_files
             && !location.is_directory_object
             && let Some(directory) = self.directory(bucket, location.parent())
             && let Ok(file) = sys::path::open_unnamed(&*directory, b"", FILE_MODE, false, Symlinks::Deny)
         {
             return Ok((Staged::unnamed(file), Some(directory)));
         }
-        Ok((stage::stage(self.volume, bucket, &location.path, None, false)?, None))
+        Ok((bucket.stage(&location.path, None, false)?, None))
     }
 
-    fn directory(&mut self, bucket: &str, parent: &[u8]) -> Option<Rc<OwnedFd>> {
-        let path = crate::store::disk::tree::path_of(bucket, parent);
+    fn directory(&mut self, bucket: Bucket<'_>, parent: &[u8]) -> Option<Rc<OwnedFd>> {
+        let path = bucket.path_of(parent);
         if let Some((_, directory)) = self.open.iter().find(|(known, _)| *known == path) {
             return Some(directory.clone());
         }
-        let directory = Rc::new(sys::path::open_dir(&self.volume.root, &path, Symlinks::Deny).ok()?);
+        let directory = Rc::new(sys::path::open_dir(&self.disk.root, &path, Symlinks::Deny).ok()?);
         self.open.push((path, directory.clone()));
         Some(directory)
     }
@@ -146,22 +140,26 @@ impl Directories<'_> {
 mod tests {
     use super::*;
     use crate::config::Durability;
-    use crate::store::buckets::bucket;
-    use crate::store::objects::open;
+    use crate::store::buckets;
+    use crate::store::names::record::Record;
+    use crate::store::objects::write::Condition;
+    use crate::store::volume::Volume;
 
     fn small(key: &str, bytes: &[u8]) -> Small {
         let (bucket, record) = ("bucket".to_owned(), Record::new(0, 0, [0; 16]));
-        Small { bucket, key: key.as_bytes().to_vec(), bytes: bytes.to_vec(), md5: None, record, condition: None }
+        let write = Write { bucket, key: key.as_bytes().to_vec(), record, condition: None };
+        Small { write, bytes: bytes.to_vec(), md5: None }
     }
 
     fn if_condition(key: &str, bytes: &[u8], condition: Condition) -> Small {
-        Small { condition: Some(condition), ..small(key, bytes) }
+        let Small { write, bytes, md5 } = small(key, bytes);
+        Small { write: Write { condition: Some(condition), ..write }, bytes, md5 }
     }
 
     fn fixture() -> (tempfile::TempDir, Volume) {
         let top = tempfile::tempdir().unwrap();
         let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
-        bucket::create(&volume, "bucket").unwrap();
+        buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
         (top, volume)
     }
 
@@ -170,15 +168,17 @@ mod tests {
     fn each_is_published_or_refused_by_itself() {
         let (top, volume) = fixture();
         let at = |key: &str| std::fs::read(top.path().join("bucket").join(key)).ok();
+        let mut nowhere = small("a", b"nowhere");
+        nowhere.write.bucket = "none".to_owned();
         let outcomes = commit_each(
-            &volume,
+            volume.disk(),
             vec![
                 small("a", b"first"),
                 small("new/deep/b", b"in directories to be made"),
                 if_condition("a", b"second", Box::new(|now| now.is_none())),
                 small("new/deep/c", b""),
                 if_condition("a", b"third", Box::new(|now| now.is_some_and(|state| state.stat.size == 5))),
-                Small { bucket: "none".to_owned(), ..small("a", b"nowhere") },
+                nowhere,
                 small("new/", b""),
                 small("new", b"beside its directory"),
             ],
@@ -192,9 +192,9 @@ mod tests {
         assert_eq!(at("new/deep/b").unwrap(), b"in directories to be made");
         assert_eq!(at("new/deep/c").unwrap(), b"");
         assert_eq!(at("new/.sluice%o").unwrap(), b"beside its directory");
-        assert!(open::open(&volume, "bucket", b"new/").is_ok());
+        assert!(volume.bucket("bucket").open(b"new/").is_ok());
         let published = outcomes[4].as_ref().unwrap();
-        let state = open::open(&volume, "bucket", b"a").unwrap().state;
+        let state = volume.bucket("bucket").open(b"a").unwrap().state;
         assert_eq!((published.record.size, published.record.mtime_ns), (state.stat.size, state.stat.mtime_ns));
         assert_eq!(std::fs::read_dir(top.path().join(".sluice/staging")).unwrap().count(), 0);
     }
@@ -210,10 +210,10 @@ mod tests {
             let known = (index % 5 == 0).then(|| of(bytes));
             Small { md5: known, ..small(&format!("key-{index}"), bytes) }
         });
-        let outcomes = commit_each(&volume, objects.chain([small("directory/", b"")]).collect());
+        let outcomes = commit_each(volume.disk(), objects.chain([small("directory/", b"")]).collect());
         for ((index, outcome), bytes) in outcomes.iter().enumerate().zip(bodies.iter().chain([&Vec::new()])) {
             let key = if index == bodies.len() { "directory/".to_owned() } else { format!("key-{index}") };
-            let state = open::open(&volume, "bucket", key.as_bytes()).unwrap().state;
+            let state = volume.bucket("bucket").open(key.as_bytes()).unwrap().state;
             assert_eq!(outcome.as_ref().unwrap().record.etag, of(bytes), "{key}");
             assert_eq!(state.record.unwrap().etag, of(bytes), "{key}");
         }
@@ -227,11 +227,11 @@ mod tests {
         let (top, volume) = fixture();
         for index in 0..50 {
             let key = format!("key-{index}");
-            let outcome = commit_each(&volume, vec![small(&key, b"ours")]).remove(0);
+            let outcome = commit_each(volume.disk(), vec![small(&key, b"ours")]).remove(0);
             let file = std::fs::File::options().write(true).open(top.path().join("bucket").join(&key)).unwrap();
             file.write_all_at(b"them", 0).unwrap();
             assert!(outcome.is_ok());
-            assert_eq!(open::open(&volume, "bucket", key.as_bytes()).unwrap().state.record, None, "{key}");
+            assert_eq!(volume.bucket("bucket").open(key.as_bytes()).unwrap().state.record, None, "{key}");
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
             let _ = std::fs::remove_dir(&removed);
             true
         });
-        let outcomes = commit_each(&volume, vec![if_condition("dir/a", b"a", vanish), small("dir/b", b"b")]);
+        let outcomes = commit_each(volume.disk(), vec![if_condition("dir/a", b"a", vanish), small("dir/b", b"b")]);
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
         assert_eq!(std::fs::read(directory.join("a")).unwrap(), b"a");
         assert_eq!(std::fs::read(directory.join("b")).unwrap(), b"b");

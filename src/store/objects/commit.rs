@@ -5,116 +5,55 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::open::{self, State};
+use super::open;
+use super::write::{Published, Target, Write};
 use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
-use crate::store::disk::barrier::Ticket;
-use crate::store::disk::displace::{self, Outcome, Spot, Takes};
+use crate::store::disk::Disk;
+use crate::store::disk::displace::{self, Outcome, Takes};
 use crate::store::disk::inherit;
 use crate::store::disk::spill::{self, Pinned};
+use crate::store::disk::spot::Spot;
 use crate::store::disk::stage::Staged;
-use crate::store::disk::staging::Identity;
 use crate::store::disk::tree::{self, Obstacle, Parents};
 use crate::store::error::{Result, StoreError};
-use crate::store::names::key::{self, Location};
+use crate::store::names::key;
 use crate::store::names::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
-use crate::store::volume::{Sync, Volume};
 use crate::sys::{self, Errno, FileKind};
 
-/// Decides, under the key's lock, whether a change may happen, by what is there now (`None`: nothing).
-pub type Condition = Box<dyn Fn(Option<&State>) -> bool + Send>;
+/// The spilled part of a record, if it has one: held until the file that points there has a name.
+pub(in crate::store) type Spilled = Option<Pinned>;
 
-/// A filled file on its way to becoming an object.
-pub struct Upload {
-    /// Its bucket.
-    pub bucket: String,
-    /// Its key.
-    pub key: Vec<u8>,
+/// A file that holds an object's bytes.
+pub struct FilledFile {
     /// The file.
     pub staged: Staged,
     /// Bytes of the object. The file may be longer by padding.
     pub size: u64,
     /// The end of the object that has no aligned length, and its offset: written through the page cache.
     pub tail: Option<(u64, Vec<u8>)>,
-    /// Everything to be remembered; size and mtime are filled in here.
-    pub record: Record,
-    /// The precondition, if there is one.
-    pub condition: Option<Condition>,
-}
-
-/// The spilled part of a record, if it has one: held until the file that points there has a name.
-pub(in crate::store) type Spilled = Option<Pinned>;
-
-/// A published object.
-#[derive(Debug, Clone)]
-pub struct Published {
-    /// What to wait for before it is acknowledged.
-    pub ticket: Ticket,
-    /// Its record, complete.
-    pub record: Record,
 }
 
 /// Publishes an object, or replaces the one that is there.
-pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
-    if !volume.takes_changes() {
+pub fn commit(disk: &Disk, write: Write, filled: FilledFile) -> Result<Published> {
+    if !disk.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
-    let Upload { bucket, key, mut staged, size, tail, mut record, condition } = upload;
+    let Write { bucket, key, mut record, condition } = write;
+    let FilledFile { mut staged, size, tail } = filled;
     let location = key::locate(&key)?;
-    let place = Place { bucket: &bucket, key: &key, location: &location, condition: condition.as_ref(), parent: None };
-    if place.is_bare_directory(size) {
-        return publish_directory_object(volume, &place, record);
+    let target = Target { bucket: disk.bucket(&bucket), key: &key, location: &location, condition: condition.as_ref() };
+    if target.is_bare_directory(size) {
+        return publish_directory_object(target, record);
     }
-    finish_data(volume, &staged, size, tail)?;
-    let mut spilled = seal(volume, &staged.file, size, &mut record)?;
-    publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
-    Ok(Published { ticket: volume.barrier.published(), record })
-}
-
-/// Where a file is published, and on which condition.
-pub(in crate::store) struct Place<'a> {
-    pub(in crate::store) bucket: &'a str,
-    pub(in crate::store) key: &'a [u8],
-    pub(in crate::store) location: &'a Location,
-    pub(in crate::store) condition: Option<&'a Condition>,
-    /// The directory of its name, when that was opened a moment ago.
-    pub(in crate::store) parent: Option<Rc<OwnedFd>>,
-}
-
-impl Place<'_> {
-    /// Whether an object of this size is a record on a directory and no file.
-    pub(in crate::store) fn is_bare_directory(&self, size: u64) -> bool {
-        self.location.is_directory_object && size == 0
-    }
-
-    /// What is there now meets the precondition. Answers what the name may then be taken from.
-    pub(in crate::store) fn check(&self, volume: &Volume) -> Result<Takes> {
-        let Some(condition) = self.condition else { return Ok(Takes::AnyFile) };
-        let now = current(volume, self.bucket, self.key)?;
-        if condition(now.as_ref()) {
-            Ok(decided_for(now.as_ref()))
-        } else {
-            Err(StoreError::PreconditionFailed { was_there: now.is_some() })
-        }
-    }
-
-    /// The directory of its name, where the key itself is one.
-    fn inside<'a>(&'a self, parents: &'a Parents, name: &'a [u8]) -> Spot<'a> {
-        Spot { directory: &parents.directory, bucket: self.bucket, folder: &self.location.path, name }
-    }
-}
-
-/// What may be taken away on a precondition that was decided for this.
-pub(in crate::store) fn decided_for(now: Option<&State>) -> Takes {
-    match now {
-        Some(state) if state.stat.kind == FileKind::Regular => Takes::Only(Identity::of(&state.stat)),
-        // An object that is a record on a directory has no file.
-        _ => Takes::Nothing,
-    }
+    finish_data(disk, &staged, size, tail)?;
+    let mut spilled = seal(disk, &staged.file, size, &mut record)?;
+    publish(target, &mut staged, None, &mut |_| Ok(spilled.take()))?;
+    Ok(Published { ticket: disk.barrier().published(), record })
 }
 
 /// The last bytes, the exact length, and no dirty page left: a name given to a file with dirty pages could survive a power
 /// cut that its bytes do not.
-fn finish_data(volume: &Volume, staged: &Staged, size: u64, tail: Option<(u64, Vec<u8>)>) -> Result<()> {
+fn finish_data(disk: &Disk, staged: &Staged, size: u64, tail: Option<(u64, Vec<u8>)>) -> Result<()> {
     if let Some((offset, bytes)) = tail {
         if staged.is_direct {
             sys::file::set_direct(&staged.file, false)?;
@@ -125,62 +64,37 @@ fn finish_data(volume: &Volume, staged: &Staged, size: u64, tail: Option<(u64, V
     if stat.size != size {
         sys::space::truncate(&staged.file, size)?;
     }
-    clean(volume, &staged.file)
-}
-
-/// Begins what `clean` waits for.
-pub(in crate::store) fn start_cleaning(volume: &Volume, file: &OwnedFd) -> Result<()> {
-    #[cfg(feature = "seams")]
-    if crate::store::disk::seams::mutant() == crate::store::disk::seams::Mutant::Dirty {
-        return Ok(());
-    }
-    match volume.sync() {
-        Sync::Barrier => Ok(sys::file::start_write_back(file)?),
-        Sync::Each | Sync::Never => Ok(()),
-    }
-}
-
-/// Waits until no page of a file is dirty, where its name needs that.
-pub(in crate::store) fn clean(volume: &Volume, file: &OwnedFd) -> Result<()> {
-    #[cfg(feature = "seams")]
-    if crate::store::disk::seams::mutant() == crate::store::disk::seams::Mutant::Dirty {
-        return Ok(());
-    }
-    match volume.sync() {
-        Sync::Barrier => sys::file::write_back(file)?,
-        Sync::Each | Sync::Never => {}
-    }
-    Ok(())
+    disk.clean(&staged.file)
 }
 
 /// The record onto the file. mtime is set first, to one that no later change has, and read back, since the filesystem may keep less than
 /// nanoseconds; writing an attribute does not change it.
-pub(in crate::store) fn seal(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
-    sys::path::set_mtime(file, volume.facts().grain.mtime_of_record(sys::clock::realtime_ns()))?;
-    seal_as_written(volume, file, size, record)
+pub(in crate::store) fn seal(disk: &Disk, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
+    sys::path::set_mtime(file, disk.facts().grain.mtime_of_record(sys::clock::realtime_ns()))?;
+    seal_as_written(disk, file, size, record)
 }
 
 /// The same for a file that was written a moment ago, where its mtime is as good (`Times::tell_apart`).
-pub(in crate::store) fn seal_as_written(volume: &Volume, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
+pub(in crate::store) fn seal_as_written(disk: &Disk, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
     let stat = sys::stat::of(file)?;
     assert_eq!(stat.size, size, "a file of another length than its object is never published");
     (record.size, record.mtime_ns) = (size, stat.mtime_ns);
-    let spilled = write_record(volume, file, &record.encode())?;
-    volume.sync_each(&[file])?;
+    let spilled = write_record(disk, file, &record.encode())?;
+    disk.sync_each(&[file])?;
     Ok(spilled)
 }
 
 /// Both attributes onto a file that has neither.
-fn write_record(volume: &Volume, file: &OwnedFd, encoded: &Encoded) -> Result<Spilled> {
-    let spilled = write_extended(volume, file, encoded, EXTENDED_NAME)?;
+fn write_record(disk: &Disk, file: &OwnedFd, encoded: &Encoded) -> Result<Spilled> {
+    let spilled = write_extended(disk, file, encoded, EXTENDED_NAME)?;
     sys::xattr::write(file, SUMMARY_NAME, &encoded.summary_of(spilled.is_some(), false))?;
     Ok(spilled)
 }
 
 /// Replaces the record of a directory. Its extended part goes where the old one is not, and counts from the moment in which the
 /// summary names it: whatever comes between, the object is the old one or the new one.
-fn replace_record(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Result<()> {
-    let (spilled, is_alternate) = write_beside(volume, directory, encoded)?;
+fn replace_record(disk: &Disk, directory: &OwnedFd, encoded: &Encoded) -> Result<()> {
+    let (spilled, is_alternate) = write_beside(disk, directory, encoded)?;
     sys::xattr::write(directory, SUMMARY_NAME, &encoded.summary_of(spilled.is_some(), is_alternate))?;
     for (name, is_meant) in [(EXTENDED_NAME, !is_alternate), (EXTENDED_ALTERNATE_NAME, is_alternate)] {
         if encoded.extended.is_none() || !is_meant {
@@ -191,15 +105,15 @@ fn replace_record(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Re
 }
 
 /// Writes the extended record where the summary of now does not look, and answers whether that is the other place.
-fn write_beside(volume: &Volume, directory: &OwnedFd, encoded: &Encoded) -> Result<(Spilled, bool)> {
+fn write_beside(disk: &Disk, directory: &OwnedFd, encoded: &Encoded) -> Result<(Spilled, bool)> {
     let before = open::read_summary(directory)?.filter(|before| before.has_extended);
     let is_alternate = before.is_some_and(|before| !before.is_alternate);
     let name = if is_alternate { EXTENDED_ALTERNATE_NAME } else { EXTENDED_NAME };
-    Ok((write_extended(volume, directory, encoded, name)?, is_alternate))
+    Ok((write_extended(disk, directory, encoded, name)?, is_alternate))
 }
 
 /// The extended record, if there is one, into the attribute `name`, or into a spill file when it does not fit beside the inode.
-fn write_extended(volume: &Volume, file: &OwnedFd, encoded: &Encoded, name: &CStr) -> Result<Spilled> {
+fn write_extended(disk: &Disk, file: &OwnedFd, encoded: &Encoded, name: &CStr) -> Result<Spilled> {
     let Some(extended) = &encoded.extended else { return Ok(None) };
     if extended.len() <= EXTENDED_RECORD_INLINE_SIZE_MAX {
         match sys::xattr::write(file, name, extended) {
@@ -209,7 +123,7 @@ fn write_extended(volume: &Volume, file: &OwnedFd, encoded: &Encoded, name: &CSt
             Err(errno) => return Err(errno.into()),
         }
     }
-    let pinned = spill::write(volume, extended)?;
+    let pinned = spill::write(disk, extended)?;
     sys::xattr::write(file, name, pinned.pointer())?;
     Ok(Some(pinned))
 }
@@ -224,44 +138,44 @@ enum Attempt {
 }
 
 /// Gives a file its name, under the key's lock. `prepare` runs there once, after the precondition and before the name: the last
-/// steps of a multipart upload, which cannot be taken back. It answers what the file's record holds on to.
+/// steps of a multipart upload, which cannot be taken back. It answers what the file's record holds on to. `parent` is the directory of
+/// its name, when that was opened a moment ago.
 pub(in crate::store) fn publish(
-    volume: &Volume,
-    place: &Place<'_>,
+    target: Target<'_>,
     staged: &mut Staged,
+    parent: Option<Rc<OwnedFd>>,
     prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
 ) -> Result<()> {
-    let published = try_to_publish(volume, place, staged, prepare);
+    let published = try_to_publish(target, staged, parent, prepare);
     match published {
         // Other writers; or somebody who has removed what we stage in.
-        Err(StoreError::Contended) => volume.suspect(),
+        Err(StoreError::Contended) => target.bucket.disk.suspect(),
         // Directories that were made on the way, of which the last may be one too deep for this filesystem.
-        Err(StoreError::Kernel(_)) => tree::prune_unused(volume, place.bucket, &place.location.path),
+        Err(StoreError::Kernel(_)) => tree::prune_unused(target.bucket, &target.location.path),
         _ => {}
     }
     published
 }
 
 fn try_to_publish(
-    volume: &Volume,
-    place: &Place<'_>,
+    target: Target<'_>,
     staged: &mut Staged,
+    mut parent: Option<Rc<OwnedFd>>,
     prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
 ) -> Result<()> {
     let mut is_prepared = false;
     // Held until the file has its name.
     let mut _spilled = None;
-    let mut parent = place.parent.clone();
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
-        let guard = volume.locks.lock(place.bucket, place.key);
-        let takes = place.check(volume)?;
+        let guard = target.bucket.lock(target.key);
+        let takes = target.check()?;
         if !is_prepared {
             _spilled = prepare(&staged.file)?;
             is_prepared = true;
         }
-        let attempt = match place.location.is_directory_object {
-            true => publish_body(volume, place, staged, takes)?,
-            false => publish_name(volume, place, staged, takes, parent.take())?,
+        let attempt = match target.location.is_directory_object {
+            true => publish_body(target, staged, takes)?,
+            false => publish_name(target, staged, takes, parent.take())?,
         };
         match attempt {
             Attempt::Done => {
@@ -273,54 +187,39 @@ fn try_to_publish(
             Attempt::Convert(path) => {
                 // Both keys' locks, in their common order, so ours is let go of first.
                 drop(guard);
-                convert(volume, place, &path)?;
+                convert(target, &path)?;
             }
         }
     }
     Err(StoreError::Contended)
 }
 
-fn convert(volume: &Volume, place: &Place<'_>, path: &[u8]) -> Result<()> {
+fn convert(target: Target<'_>, path: &[u8]) -> Result<()> {
     let other = key::key_of(path, false).ok_or(StoreError::Foreign)?;
-    let _guard = volume.locks.lock_both(place.bucket, place.key, &other);
-    tree::convert_to_directory(volume, place.bucket, path)
+    let _guard = target.bucket.lock_both(target.key, &other);
+    tree::convert_to_directory(target.bucket, path)
 }
 
-/// What is at a key now, for a precondition.
-pub(in crate::store) fn current(volume: &Volume, bucket: &str, key: &[u8]) -> Result<Option<State>> {
-    match open::open(volume, bucket, key) {
-        Ok(object) => Ok(Some(object.state)),
-        Err(StoreError::NoObject) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn publish_name(
-    volume: &Volume,
-    place: &Place<'_>,
-    staged: &mut Staged,
-    takes: Takes,
-    parent: Option<Rc<OwnedFd>>,
-) -> Result<Attempt> {
-    let (bucket, location) = (place.bucket, place.location);
+fn publish_name(target: Target<'_>, staged: &mut Staged, takes: Takes, parent: Option<Rc<OwnedFd>>) -> Result<Attempt> {
+    let (bucket, location) = (target.bucket, target.location);
     // One that was opened before the names on its way are durable is reached again, step by step.
-    let parent = parent.filter(|_| !volume.has_unsynced());
-    let parents = match parent.map_or_else(|| tree::parents(volume, bucket, location.parent()), |at| Ok(Parents::at(at))) {
+    let parent = parent.filter(|_| !bucket.disk.has_unsynced());
+    let parents = match parent.map_or_else(|| tree::parents(bucket, location.parent()), |at| Ok(Parents::at(at))) {
         Ok(parents) => parents,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         // A directory on the way was pruned between two steps.
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let spot = Spot { directory: &parents.directory, bucket, folder: location.parent(), name: location.name() };
-    let attempt = name_file(volume, staged, spot, takes)?;
+    let spot = Spot { directory: &parents.directory, top: bucket.name, folder: location.parent(), name: location.name() };
+    let attempt = name_file(bucket.disk, staged, spot, takes)?;
     if let Attempt::Convert(_) = attempt {
         // The name is a directory: the object lives inside it.
-        let inside = match tree::parents(volume, bucket, &location.path) {
+        let inside = match tree::parents(bucket, &location.path) {
             Ok(inside) => inside,
             Err(_) => return Ok(Attempt::Again),
         };
-        return match name_file(volume, staged, place.inside(&inside, key::OBJECT_OF_DIRECTORY), takes)? {
+        return match name_file(bucket.disk, staged, target.inside(&inside, key::OBJECT_OF_DIRECTORY), takes)? {
             Attempt::Convert(_) => Err(StoreError::Foreign),
             attempt => Ok(attempt),
         };
@@ -328,14 +227,14 @@ fn publish_name(
     Ok(attempt)
 }
 
-fn publish_body(volume: &Volume, place: &Place<'_>, staged: &mut Staged, takes: Takes) -> Result<Attempt> {
-    let inside = match tree::parents(volume, place.bucket, &place.location.path) {
+fn publish_body(target: Target<'_>, staged: &mut Staged, takes: Takes) -> Result<Attempt> {
+    let inside = match tree::parents(target.bucket, &target.location.path) {
         Ok(inside) => inside,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = name_file(volume, staged, place.inside(&inside, key::BODY_OF_DIRECTORY), takes)?;
+    let attempt = name_file(target.bucket.disk, staged, target.inside(&inside, key::BODY_OF_DIRECTORY), takes)?;
     if matches!(attempt, Attempt::Done) {
         // The body carries the record now.
         sys::xattr::remove(&inside.directory, SUMMARY_NAME)?;
@@ -344,16 +243,16 @@ fn publish_body(volume: &Volume, place: &Place<'_>, staged: &mut Staged, takes: 
 }
 
 /// Gives the file its name. `Convert` here says only that a directory has that name.
-fn name_file(volume: &Volume, staged: &mut Staged, spot: Spot<'_>, takes: Takes) -> Result<Attempt> {
+fn name_file(disk: &Disk, staged: &mut Staged, spot: Spot<'_>, takes: Takes) -> Result<Attempt> {
     if staged.name.is_some() {
         inherit::from_directory(&staged.file, spot.directory)?;
-        volume.sync_each(&[&staged.file])?;
+        disk.sync_each(&[&staged.file])?;
     }
     let linked = match (takes, &staged.name) {
         // What the precondition was decided for has the name, or had it.
         (Takes::Only(_), _) => Err(Errno::EXIST),
         (_, None) => sys::path::link(&staged.file, spot.directory, spot.name),
-        (_, Some(temporary)) => volume.rename_new(temporary.directory(), temporary.name(), spot.directory, spot.name),
+        (_, Some(temporary)) => disk.rename_new(temporary.directory(), temporary.name(), spot.directory, spot.name),
     };
     match linked {
         Ok(()) => {}
@@ -362,10 +261,10 @@ fn name_file(volume: &Volume, staged: &mut Staged, spot: Spot<'_>, takes: Takes)
             // EEXIST decides: nobody who uses the lock made this file.
             Ok(stat) if stat.kind == FileKind::Regular && !takes.takes(&stat) => return Ok(Attempt::Again),
             Ok(stat) if stat.kind == FileKind::Regular => {
-                if inherit::from_file(volume, &staged.file, spot.directory, spot.name, &stat)? {
-                    volume.sync_each(&[&staged.file])?;
+                if inherit::from_file(disk.label, &staged.file, spot.directory, spot.name, &stat)? {
+                    disk.sync_each(&[&staged.file])?;
                 }
-                if displace::replace(volume, staged, spot, &stat, takes)? == Outcome::Again {
+                if displace::replace(disk, staged, spot, &stat, takes)? == Outcome::Again {
                     return Ok(Attempt::Again);
                 }
             }
@@ -376,26 +275,27 @@ fn name_file(volume: &Volume, staged: &mut Staged, spot: Spot<'_>, takes: Takes)
         Err(Errno::NOENT) => return Ok(Attempt::Again),
         Err(errno) => return Err(errno.into()),
     }
-    volume.sync_each(&[spot.directory])?;
+    disk.sync_each(&[spot.directory])?;
     Ok(Attempt::Done)
 }
 
 /// `dir/` without a body: a record on the directory, and no file.
-pub(in crate::store) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut record: Record) -> Result<Published> {
+pub(in crate::store) fn publish_directory_object(target: Target<'_>, mut record: Record) -> Result<Published> {
+    let disk = target.bucket.disk;
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
-        let guard = volume.locks.lock(place.bucket, place.key);
-        let takes = place.check(volume)?;
-        let parents = match tree::parents(volume, place.bucket, &place.location.path) {
+        let guard = target.bucket.lock(target.key);
+        let takes = target.check()?;
+        let parents = match tree::parents(target.bucket, &target.location.path) {
             Ok(parents) => parents,
             Err(Obstacle::File { path }) => {
                 drop(guard);
-                convert(volume, place, &path)?;
+                convert(target, &path)?;
                 continue;
             }
             Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => continue,
             Err(Obstacle::Error(error)) => return Err(error),
         };
-        let body = place.inside(&parents, key::BODY_OF_DIRECTORY);
+        let body = target.inside(&parents, key::BODY_OF_DIRECTORY);
         let old_body = match sys::stat::at(body.directory, body.name) {
             Ok(stat) if stat.kind == FileKind::Regular && !takes.takes(&stat) => continue,
             Ok(stat) => Some(stat).filter(|stat| stat.kind == FileKind::Regular),
@@ -403,13 +303,13 @@ pub(in crate::store) fn publish_directory_object(volume: &Volume, place: &Place<
             Err(errno) => return Err(errno.into()),
         };
         (record.size, record.mtime_ns) = (0, sys::clock::realtime_ns());
-        replace_record(volume, &parents.directory, &record.encode())?;
+        replace_record(disk, &parents.directory, &record.encode())?;
         if let Some(stat) = old_body {
             // A newer one stays.
-            displace::remove(volume, body, &stat, takes)?;
+            displace::remove(disk, body, &stat, takes)?;
         }
-        volume.sync_each(&[&parents.directory])?;
-        return Ok(Published { ticket: volume.barrier.published(), record });
+        disk.sync_each(&[&parents.directory])?;
+        return Ok(Published { ticket: disk.barrier().published(), record });
     }
     Err(StoreError::Contended)
 }
@@ -418,8 +318,9 @@ pub(in crate::store) fn publish_directory_object(volume: &Volume, place: &Place<
 mod tests {
     use super::*;
     use crate::config::Durability;
-    use crate::store::buckets::bucket;
-    use crate::store::disk::stage;
+    use crate::store::buckets;
+    use crate::store::objects::write::Condition;
+    use crate::store::volume::Volume;
     use crate::sys::path::Symlinks;
 
     struct Fixture {
@@ -431,16 +332,20 @@ mod tests {
         fn new() -> Self {
             let top = tempfile::tempdir().unwrap();
             let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
-            bucket::create(&volume, "bucket").unwrap();
+            buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
             Self { top, volume }
         }
 
         fn put(&self, key: &str, bytes: &[u8], condition: Option<Condition>) -> Result<Published> {
             let path = key::locate(key.as_bytes())?.path;
-            let staged = stage::stage(&self.volume, "bucket", &path, None, false)?;
+            let staged = self.volume.bucket("bucket").stage(&path, None, false)?;
             let (bucket, key, tail) = ("bucket".to_owned(), key.as_bytes().to_vec(), Some((0, bytes.to_vec())));
             let record = Record::new(0, 0, [0; 16]);
-            commit(&self.volume, Upload { bucket, key, staged, size: bytes.len() as u64, tail, record, condition })
+            commit(
+                self.volume.disk(),
+                Write { bucket, key, record, condition },
+                FilledFile { staged, size: bytes.len() as u64, tail },
+            )
         }
     }
 
@@ -454,24 +359,24 @@ mod tests {
             record
         };
         let seen = || {
-            let record = open::open(&fixture.volume, "bucket", b"dir/").unwrap().state.record.unwrap();
+            let record = fixture.volume.bucket("bucket").open(b"dir/").unwrap().state.record.unwrap();
             let text = record.user_metadata.first().map(|(_, text)| String::from_utf8(text.clone()).unwrap());
             (record.etag, text)
         };
-        let directory_of = || sys::path::open_dir(&fixture.volume.root, b"bucket/dir", Symlinks::Deny).unwrap();
+        let directory_of = || sys::path::open_dir(&fixture.volume.disk().root, b"bucket/dir", Symlinks::Deny).unwrap();
         std::fs::create_dir(fixture.top.path().join("bucket/dir")).unwrap();
         let mut before = None;
         for text in ["a", "bb", "ccc", "dddd"] {
             let (directory, encoded) = (directory_of(), record_of(text).encode());
-            write_beside(&fixture.volume, &directory, &encoded).unwrap();
+            write_beside(fixture.volume.disk(), &directory, &encoded).unwrap();
             if let Some(before) = &before {
                 assert_eq!(&seen(), before);
             }
-            replace_record(&fixture.volume, &directory, &encoded).unwrap();
+            replace_record(fixture.volume.disk(), &directory, &encoded).unwrap();
             assert_eq!(seen(), ([text.len() as u8; 16], Some(text.to_owned())));
             before = Some(seen());
         }
-        replace_record(&fixture.volume, &directory_of(), &Record::new(0, 0, [9; 16]).encode()).unwrap();
+        replace_record(fixture.volume.disk(), &directory_of(), &Record::new(0, 0, [9; 16]).encode()).unwrap();
         assert_eq!(seen(), ([9; 16], None));
         let mut names = [0; 256];
         let size = sys::xattr::names(directory_of(), &mut names).unwrap();

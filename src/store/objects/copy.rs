@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::open::{self, Object};
+use super::open::Object;
 use crate::digest::checksum::{Hasher, Value};
 use crate::digest::{Algorithm, Checksum, Md5};
 use crate::limits::{BLOCK_ALIGN, COPY_BUFFER_SIZE, COPY_STEP_SIZE};
@@ -69,7 +69,7 @@ pub fn copy(source: &Object, staged: &Staged, wanted: Option<Algorithm>, stop: &
         }
     };
     // An edit in place while we copied: the copy may be a mixture.
-    if !is_directory(source) && !open::is_unchanged(&source.file, &source.state) {
+    if !is_directory(source) && !source.is_unchanged() {
         return Err(StoreError::Contended);
     }
     Ok(content)
@@ -247,9 +247,9 @@ impl Digests {
 mod tests {
     use super::*;
     use crate::config::Durability;
-    use crate::store::buckets::bucket;
-    use crate::store::disk::stage;
-    use crate::store::objects::commit::{self, Upload};
+    use crate::store::buckets;
+    use crate::store::objects::commit::{FilledFile, commit};
+    use crate::store::objects::write::Write;
     use crate::store::volume::Volume;
 
     const SIZE: usize = 3 * 1024 * 1024 + 17;
@@ -263,27 +263,28 @@ mod tests {
         fn new() -> Self {
             let top = tempfile::tempdir().unwrap();
             let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
-            bucket::create(&volume, "bucket").unwrap();
+            buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
             Self { top, volume }
         }
 
         fn put(&self, key: &str, bytes: &[u8], mut record: Record) {
-            let staged = stage::stage(&self.volume, "bucket", key.as_bytes(), None, false).unwrap();
+            let staged = self.volume.bucket("bucket").stage(key.as_bytes(), None, false).unwrap();
             (record.etag, record.upload) = (Md5::of(bytes), Some([1; 16]));
             let (bucket, key, tail) = ("bucket".to_owned(), key.as_bytes().to_vec(), Some((0, bytes.to_vec())));
-            let upload = Upload { bucket, key, staged, size: bytes.len() as u64, tail, record, condition: None };
-            commit::commit(&self.volume, upload).unwrap();
+            let filled = FilledFile { staged, size: bytes.len() as u64, tail };
+            commit(self.volume.disk(), Write { bucket, key, record, condition: None }, filled).unwrap();
         }
 
         fn copy(&self, from: &str, to: &str, wanted: Option<Algorithm>) -> Result<Record> {
-            let source = open::open(&self.volume, "bucket", from.as_bytes())?;
-            let staged = stage::stage(&self.volume, "bucket", to.as_bytes(), Some(source.state.size), true)?;
+            let source = self.volume.bucket("bucket").open(from.as_bytes())?;
+            let staged = self.volume.bucket("bucket").stage(to.as_bytes(), Some(source.state.size), true)?;
             let content = copy(&source, &staged, wanted, &NEVER)?;
             let (bucket, key, size) = ("bucket".to_owned(), to.as_bytes().to_vec(), content.size);
             let mut record = source.state.record.clone().unwrap_or_else(|| Record::new(0, 0, [0; 16]));
             content.record_into(&mut record);
-            let upload = Upload { bucket, key, staged, size, tail: None, record, condition: None };
-            commit::commit(&self.volume, upload).map(|published| published.record)
+            let write = Write { bucket, key, record, condition: None };
+            let published = commit(self.volume.disk(), write, FilledFile { staged, size, tail: None })?;
+            Ok(published.record)
         }
 
         fn path(&self, key: &str) -> std::path::PathBuf {
@@ -340,9 +341,9 @@ mod tests {
     fn an_edit_during_the_copy_is_noticed() {
         let fixture = Fixture::new();
         fixture.put("a", &bytes(), Record::new(0, 0, [0; 16]));
-        let source = open::open(&fixture.volume, "bucket", b"a").unwrap();
+        let source = fixture.volume.bucket("bucket").open(b"a").unwrap();
         std::fs::write(fixture.path("a"), bytes().split_off(1)).unwrap();
-        let staged = stage::stage(&fixture.volume, "bucket", b"b", None, false).unwrap();
+        let staged = fixture.volume.bucket("bucket").stage(b"b", None, false).unwrap();
         assert_eq!(copy(&source, &staged, None, &NEVER).unwrap_err(), StoreError::Contended);
     }
 
@@ -351,9 +352,9 @@ mod tests {
     fn a_copy_that_nobody_waits_for_is_not_finished() {
         let fixture = Fixture::new();
         fixture.put("a", &bytes(), Record::new(0, 0, [0; 16]));
-        let source = open::open(&fixture.volume, "bucket", b"a").unwrap();
+        let source = fixture.volume.bucket("bucket").open(b"a").unwrap();
         for wanted in [None, Some(Algorithm::Crc32)] {
-            let staged = stage::stage(&fixture.volume, "bucket", b"b", None, false).unwrap();
+            let staged = fixture.volume.bucket("bucket").stage(b"b", None, false).unwrap();
             let stopped = copy(&source, &staged, wanted, &AtomicBool::new(true));
             // A filesystem that shares blocks has no bytes left to copy.
             let is_shared = wanted.is_none() && sys::stat::of(&staged.file).unwrap().size >= SIZE as u64 / 4096 * 4096;

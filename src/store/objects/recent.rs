@@ -16,9 +16,8 @@ use std::time::Instant;
 
 use super::open::{Object, State};
 use crate::limits::{RECENT_DURATION, RECENT_OBJECTS_MAX, RECENT_PARTS_SIZE_MAX, RECENT_SIZE_MAX, SMALL_OBJECT_SIZE_MAX};
-use crate::store::names::key;
+use crate::store::disk::{Bucket, Disk};
 use crate::store::names::record::Record;
-use crate::store::volume::Volume;
 use crate::sys;
 
 /// The objects that one core opened a moment ago.
@@ -49,9 +48,9 @@ pub struct RecentObject {
 
 impl RecentObject {
     /// Whether the object is what it was, as of now.
-    pub fn is_current(&self, volume: &Volume) -> bool {
+    pub fn is_current(&self, disk: &Disk) -> bool {
         let stat = &self.state.stat;
-        sys::stat::at(&volume.root, &self.path).is_ok_and(|now| {
+        sys::stat::at(&disk.root, &self.path).is_ok_and(|now| {
             now.inode == stat.inode
                 && now.ctime_ns == stat.ctime_ns
                 && now.mtime_ns == stat.mtime_ns
@@ -69,33 +68,34 @@ impl RecentObjects {
     }
 
     /// The object of `key` as it was a moment ago.
-    pub fn find(&mut self, bucket: &str, key: &[u8]) -> Option<Rc<RecentObject>> {
+    pub fn find(&mut self, bucket: Bucket<'_>, key: &[u8]) -> Option<Rc<RecentObject>> {
         if self.objects.is_empty() {
             return None;
         }
         self.path.clear();
-        write_path(&mut self.path, bucket, key);
+        bucket.write_path(&mut self.path, key);
         let recent = self.objects.get(self.path.as_slice())?;
         (recent.opened_at.elapsed() < RECENT_DURATION).then(|| recent.object.clone())
     }
 
     /// Remembers an object that was opened no earlier than `opened_ns` (of the clock of file times), if it is worth that.
-    pub fn remember(&mut self, volume: &Volume, bucket: &str, key: &[u8], object: Object, opened_ns: i64) {
+    pub fn remember(&mut self, bucket: Bucket<'_>, key: &[u8], object: Object, opened_ns: i64) {
         let now = Instant::now();
         self.forget_old(now);
         let stat = &object.state.stat;
-        let is_settled = !object.state.may_change_unseen && volume.facts().grain.files.is_settled_since(stat.ctime_ns, opened_ns);
+        let is_settled =
+            !object.state.may_change_unseen && bucket.disk.facts().grain.files.is_settled_since(stat.ctime_ns, opened_ns);
         let parts_size = object.state.record.as_ref().map_or(0, Record::parts_size);
         if !is_settled
             || parts_size > RECENT_PARTS_SIZE_MAX
             || !object.is_at_key
-            || volume.facts().is_remote
+            || bucket.disk.facts().is_remote
             || self.objects.len() >= self.objects_max
         {
             return;
         }
-        let mut path = Vec::with_capacity(bucket.len() + 1 + key.len());
-        write_path(&mut path, bucket, key);
+        let mut path = Vec::with_capacity(bucket.name.len() + 1 + key.len());
+        bucket.write_path(&mut path, key);
         let path: Rc<[u8]> = path.into();
         self.forget(&path);
         let Object { file, state, .. } = object;
@@ -136,13 +136,6 @@ impl RecentObjects {
     }
 }
 
-/// Where the object of `key` lies beneath the served directory.
-fn write_path(path: &mut Vec<u8>, bucket: &str, key: &[u8]) {
-    path.extend_from_slice(bucket.as_bytes());
-    path.push(b'/');
-    key::write_path(path, key);
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -151,8 +144,8 @@ mod tests {
     use super::*;
     use crate::config::Durability;
     use crate::limits::TIMESTAMP_GRAIN_NS;
-    use crate::store::buckets::bucket;
-    use crate::store::objects::open;
+    use crate::store::buckets;
+    use crate::store::volume::Volume;
 
     /// Older than what follows may be: of a second on old inodes.
     const OLD: Duration = Duration::from_nanos(2 * TIMESTAMP_GRAIN_NS as u64);
@@ -167,7 +160,7 @@ mod tests {
         fn new(objects_max: usize) -> Self {
             let top = tempfile::tempdir().unwrap();
             let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Acked).unwrap();
-            bucket::create(&volume, "bucket").unwrap();
+            buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
             Self { top, volume, recent: RecentObjects::new(objects_max) }
         }
 
@@ -183,16 +176,16 @@ mod tests {
 
         fn remember(&mut self, key: &str) {
             let opened_ns = sys::clock::realtime_ns();
-            let object = open::open(&self.volume, "bucket", key.as_bytes()).unwrap();
-            self.recent.remember(&self.volume, "bucket", key.as_bytes(), object, opened_ns);
+            let object = self.volume.bucket("bucket").open(key.as_bytes()).unwrap();
+            self.recent.remember(self.volume.bucket("bucket"), key.as_bytes(), object, opened_ns);
         }
 
         fn find(&mut self, key: &str) -> Option<Rc<RecentObject>> {
-            self.recent.find("bucket", key.as_bytes())
+            self.recent.find(self.volume.bucket("bucket"), key.as_bytes())
         }
 
         fn is_current(&mut self, key: &str) -> bool {
-            self.find(key).unwrap().is_current(&self.volume)
+            self.find(key).unwrap().is_current(self.volume.disk())
         }
     }
 
@@ -237,9 +230,9 @@ mod tests {
         assert!(fixture.find("written").is_some());
         // Opened, as far as this can know, long before it was changed.
         fixture.recent = RecentObjects::new(8);
-        let object = open::open(&fixture.volume, "bucket", b"written").unwrap();
-        let is_told = fixture.volume.facts().grain.files.tell_apart;
-        fixture.recent.remember(&fixture.volume, "bucket", b"written", object, 0);
+        let object = fixture.volume.bucket("bucket").open(b"written").unwrap();
+        let is_told = fixture.volume.disk().facts().grain.files.tell_apart;
+        fixture.recent.remember(fixture.volume.bucket("bucket"), b"written", object, 0);
         assert_eq!(fixture.find("written").is_some(), is_told);
     }
 

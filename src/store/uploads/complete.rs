@@ -7,24 +7,24 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use super::create::{UploadName, push, vanish};
+use super::abort::vanish;
 use super::gaps::Collapsed;
 use super::layout::{self, Layout, Move, Piece, Slots};
-use super::log::{Entry, Part, Place};
-use super::table::{self, Fence, State, Upload};
+use super::log::{Entry, Part, PartFile};
+use super::name::UploadName;
+use super::table::{Fence, State, Upload, Uploads};
 use super::{manifest, part};
 use crate::digest::checksum::{Kind, Value};
 use crate::digest::{Algorithm, Checksum, ETag, Sha256};
 use crate::limits::{FENCE_DURATION, OBJECT_SIZE_MAX, PART_SIZE_MIN};
-use crate::store::disk::stage::{self, Staged, Temporary};
+use crate::store::disk::stage::{Staged, Temporary};
+use crate::store::disk::{Bucket, Disk};
 use crate::store::error::{Result, StoreError, UploadError};
-use crate::store::names::checksum;
-use crate::store::names::key::{self, Location};
 use crate::store::names::record::Record;
-use crate::store::objects::commit::{self, Condition, Published};
+use crate::store::names::{checksum, key};
+use crate::store::objects::commit;
 use crate::store::objects::copy::{self, Digested};
-use crate::store::objects::open;
-use crate::store::volume::Volume;
+use crate::store::objects::write::{Condition, Published, Target};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno};
 
@@ -64,8 +64,8 @@ pub struct Completion {
 }
 
 impl Completion {
-    fn name(&self) -> UploadName<'_> {
-        UploadName { bucket: &self.bucket, key: &self.key, id: &self.id }
+    fn name<'a>(&'a self, disk: &'a Disk) -> UploadName<'a> {
+        UploadName { bucket: disk.bucket(&self.bucket), key: &self.key, id: &self.id }
     }
 
     /// What the object remembers of this Complete.
@@ -110,33 +110,32 @@ fn is_meant(expected: Checksum, made: Option<Checksum>) -> bool {
 
 /// Makes the object. `progress` counts the bytes that had to be copied. Once more with the same list after it was done, it answers as
 /// then; with any other the upload is gone, as S3 has it. `Busy` while it is being done, `Written` while parts are. Nobody waits here.
-pub fn complete(volume: &Volume, completion: &mut Completion, progress: &AtomicU64) -> Result<Published> {
-    if !volume.takes_changes() {
+pub fn complete(uploads: &Uploads, disk: &Disk, completion: &mut Completion, progress: &AtomicU64) -> Result<Published> {
+    if !disk.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
-    let upload = match table::find(volume, &completion.name()) {
+    let upload = match uploads.find(&completion.name(disk)) {
         Ok(upload) => upload,
-        Err(StoreError::Upload(UploadError::NotFound)) => return repeated(volume, completion),
+        Err(StoreError::Upload(UploadError::NotFound)) => return repeated(disk, completion),
         Err(error) => return Err(error),
     };
-    let (closed, turn, until) = match completion.fence.take() {
-        Some(Fence { closing, turn, until }) => (Some(closing), turn, until),
-        None => (None, upload.turn()?, Instant::now() + FENCE_DURATION),
+    let (closed, ending, until) = match completion.fence.take() {
+        Some(Fence { closing, ending, until }) => (Some(closing), ending, until),
+        None => (None, upload.begin_ending()?, Instant::now() + FENCE_DURATION),
     };
     if upload.has_ended() {
-        return repeated(volume, completion);
+        return repeated(disk, completion);
     }
     // Published as a new file by a process that died before it could remove the upload.
-    if made_by(volume, completion)?.is_some() {
+    if made_by(disk, completion)?.is_some() {
         upload.end();
-        vanish(volume, &completion.bucket, &completion.id)?;
-        return repeated(volume, completion);
+        vanish(uploads, disk.bucket(&completion.bucket), &completion.id)?;
+        return repeated(disk, completion);
     }
-    let location = key::locate(&completion.key)?;
-    let condition = completion.condition.as_ref();
-    let place = commit::Place { bucket: &completion.bucket, key: &completion.key, location: &location, condition, parent: None };
-    check_bucket(volume, &completion.bucket)?;
-    place.check(volume)?;
+    let (bucket, location) = (disk.bucket(&completion.bucket), key::locate(&completion.key)?);
+    let target = Target { bucket, key: &completion.key, location: &location, condition: completion.condition.as_ref() };
+    check_bucket(bucket)?;
+    target.check()?;
 
     let mut state = upload.state();
     check_announced(upload.manifest.checksum, completion)?;
@@ -149,42 +148,42 @@ pub fn complete(volume: &Volume, completion: &mut Completion, progress: &AtomicU
     let are_fenced = state.writers == 0;
     drop(state);
     if !are_fenced && Instant::now() < until {
-        completion.fence = Some(Fence { closing, turn, until });
+        completion.fence = Some(Fence { closing, ending, until });
         return Err(UploadError::Written.into());
     }
-    let assembly = Assembly { volume, upload: &upload, chosen: &chosen, place: &place, location: &location, progress };
+    let assembly = Assembly { disk, upload: &upload, chosen: &chosen, target, progress };
     let record = match assembly.make(record, are_fenced, completion.moves_max) {
         Err(StoreError::Upload(UploadError::Long)) => {
-            completion.fence = Some(Fence { closing, turn, until });
+            completion.fence = Some(Fence { closing, ending, until });
             return Err(UploadError::Long.into());
         }
         Err(_) if upload.has_ended() => {
             // Its bucket was removed meanwhile, and its files with it.
-            check_bucket(volume, &completion.bucket)?;
+            check_bucket(bucket)?;
             return Err(UploadError::NotFound.into());
         }
         made => made?,
     };
     upload.end();
     drop(closing);
-    vanish(volume, &completion.bucket, &completion.id)?;
-    Ok(Published { ticket: volume.barrier.published(), record })
+    vanish(uploads, bucket, &completion.id)?;
+    Ok(Published { ticket: disk.barrier().published(), record })
 }
 
 /// The answer of the first time, when the object at the key was made by this very upload, of this very list.
-fn repeated(volume: &Volume, completion: &Completion) -> Result<Published> {
-    match made_by(volume, completion)? {
+fn repeated(disk: &Disk, completion: &Completion) -> Result<Published> {
+    match made_by(disk, completion)? {
         Some(record) if completion.is_list_of(&record) => {
             completion.check_whole(&record)?;
-            Ok(Published { ticket: volume.barrier.observed(), record })
+            Ok(Published { ticket: disk.barrier().observed(), record })
         }
         _ => Err(UploadError::NotFound.into()),
     }
 }
 
 /// The record of the object at the key, when it was made by this upload, of whatever list.
-fn made_by(volume: &Volume, completion: &Completion) -> Result<Option<Record>> {
-    let record = match open::open(volume, &completion.bucket, &completion.key) {
+fn made_by(disk: &Disk, completion: &Completion) -> Result<Option<Record>> {
+    let record = match disk.bucket(&completion.bucket).open(&completion.key) {
         Ok(object) => object.state.record,
         Err(StoreError::NoObject) => None,
         Err(error) => return Err(error),
@@ -193,8 +192,8 @@ fn made_by(volume: &Volume, completion: &Completion) -> Result<Option<Record>> {
     Ok(record.filter(|record| record.upload.is_some_and(|upload| upload[..8] == tag[..8])))
 }
 
-fn check_bucket(volume: &Volume, bucket: &str) -> Result<()> {
-    if crate::store::buckets::bucket::exists(volume, bucket)? { Ok(()) } else { Err(StoreError::NoBucket) }
+fn check_bucket(bucket: Bucket<'_>) -> Result<()> {
+    if bucket.exists()? { Ok(()) } else { Err(StoreError::NoBucket) }
 }
 
 /// Whether the request speaks of the checksum that the upload announced.
@@ -292,11 +291,10 @@ fn object_checksum(announced: Option<(Algorithm, Kind)>, chosen: &[(u32, Part)])
 
 /// An object being put together from the parts of a closed upload.
 struct Assembly<'a> {
-    volume: &'a Volume,
+    disk: &'a Disk,
     upload: &'a Upload,
     chosen: &'a [(u32, Part)],
-    place: &'a commit::Place<'a>,
-    location: &'a Location,
+    target: Target<'a>,
     progress: &'a AtomicU64,
 }
 
@@ -310,8 +308,8 @@ impl Assembly<'_> {
     /// Puts the object together the cheapest way; where the filesystem refuses that, by a copy.
     fn publish(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<Record> {
         let size = size_of(self.chosen);
-        if self.place.is_bare_directory(size) {
-            return Ok(commit::publish_directory_object(self.volume, self.place, record)?.record);
+        if self.target.is_bare_directory(size) {
+            return Ok(commit::publish_directory_object(self.target, record)?.record);
         }
         let layout = self.layout(are_fenced)?;
         let pieces = self.pieces()?;
@@ -340,13 +338,13 @@ impl Assembly<'_> {
                 self.name(staged, record, None)
             }
             Layout::Collapse { slot_size, gaps } => {
-                let staged = self.base(Place::Slot { slot_size })?;
+                let staged = self.base(PartFile::Slot { slot_size })?;
                 let plan = Collapsed::plan(slot_size, sys::stat::of(&staged.file)?.size, gaps);
                 self.name(staged, record, Some(plan))
             }
             Layout::Fresh { moves } => {
-                let (bucket, size) = (self.place.bucket, size_of(self.chosen));
-                let staged = stage::stage(self.volume, bucket, &self.location.path, Some(size), false)?;
+                let size = size_of(self.chosen);
+                let staged = self.target.bucket.stage(&self.target.location.path, Some(size), false)?;
                 self.bring(&moves, &staged.file)?;
                 self.name(staged, record, None)
             }
@@ -356,19 +354,19 @@ impl Assembly<'_> {
     /// The last steps, of which those that cannot be taken back come under the key's lock, when the precondition holds.
     fn name(&self, mut staged: Staged, mut record: Record, mut plan: Option<Collapsed>) -> Result<Record> {
         let size = size_of(self.chosen);
-        push(self.volume, &staged.file)?;
+        self.disk.push(&staged.file)?;
         if let Some(base) = &staged.name
             && base.is_of_upload()
         {
             let mark = manifest::choose(&self.upload.directory, base.name())?;
-            self.volume.sync_each(&[&mark])?;
+            self.disk.sync_each(&[&mark])?;
         }
-        let published = commit::publish(self.volume, self.place, &mut staged, &mut |file| {
+        let published = commit::publish(self.target, &mut staged, None, &mut |file| {
             if self.upload.has_ended() {
                 return Err(UploadError::NotFound.into());
             }
             if let Some(plan) = &mut plan {
-                plan.carry_out(self.volume, &self.upload.directory, file)?;
+                plan.carry_out(self.disk, &self.upload.directory, file)?;
             }
             match sys::stat::of(file)?.size.cmp(&size) {
                 // Never made longer: what is not there would be zeros.
@@ -376,7 +374,7 @@ impl Assembly<'_> {
                 Ordering::Greater => sys::space::truncate(file, size)?,
                 Ordering::Equal => {}
             }
-            commit::seal(self.volume, file, size, &mut record)
+            commit::seal(self.disk, file, size, &mut record)
         });
         match (published, plan) {
             (Ok(()), _) => {
@@ -405,7 +403,7 @@ impl Assembly<'_> {
         for piece in &parts {
             self.set_one_aside(piece)?;
         }
-        if parts.is_empty() { Ok(()) } else { push(self.volume, &self.upload.log) }
+        if parts.is_empty() { Ok(()) } else { self.disk.push(&self.upload.log) }
     }
 
     fn set_one_aside(&self, piece: &Piece) -> Result<()> {
@@ -435,8 +433,8 @@ impl Assembly<'_> {
         let ways =
             Digested { algorithm: None, progress: self.progress, stop: &copy::NEVER, is_closed: &|| self.upload.has_ended() };
         let (md5, _) = ways.range(to, 0, from, piece.offset, piece.size)?;
-        push(self.volume, to)?;
-        self.volume.sync_each(&[&self.upload.directory])?;
+        self.disk.push(to)?;
+        self.disk.sync_each(&[&self.upload.directory])?;
         Ok(md5)
     }
 
@@ -458,7 +456,7 @@ impl Assembly<'_> {
     }
 
     /// A file of the upload, about to be renamed to the object's name.
-    fn base(&self, base: Place) -> Result<Staged> {
+    fn base(&self, base: PartFile) -> Result<Staged> {
         let file = self.open(base, OpenFlags::RDWR)?;
         let directory = self.upload.directory.try_clone().map_err(|_| StoreError::Kernel(Errno::MFILE))?;
         Ok(Staged { file, is_direct: false, name: Some(Temporary::of_upload(directory, base.file_name())) })
@@ -466,7 +464,7 @@ impl Assembly<'_> {
 
     fn bring(&self, moves: &[Move], to: &OwnedFd) -> Result<()> {
         // Consecutive moves mostly come from one file.
-        let mut from: Option<(Place, OwnedFd)> = None;
+        let mut from: Option<(PartFile, OwnedFd)> = None;
         for step in moves {
             let (_, file) = match from.take().filter(|(place, _)| *place == step.from) {
                 Some(open) => from.insert(open),
@@ -477,7 +475,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn open(&self, place: Place, flags: OpenFlags) -> Result<OwnedFd> {
+    fn open(&self, place: PartFile, flags: OpenFlags) -> Result<OwnedFd> {
         Ok(sys::path::open(&self.upload.directory, &place.file_name(), flags, 0, Symlinks::Deny)?)
     }
 
@@ -497,7 +495,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn size_of_file(&self, place: Place) -> Result<Option<u64>> {
+    fn size_of_file(&self, place: PartFile) -> Result<Option<u64>> {
         match sys::stat::at(&self.upload.directory, &place.file_name()) {
             Ok(stat) => Ok(Some(stat.size)),
             Err(Errno::NOENT) => Ok(None),
@@ -510,7 +508,7 @@ impl Assembly<'_> {
     fn verify_collapsed(&self) -> Result<()> {
         let uncertain = self.upload.state().collapsed.as_ref().filter(|collapsed| !collapsed.is_certain).map(|it| it.slot_size);
         let Some(slot_size) = uncertain else { return Ok(()) };
-        let place = Place::Slot { slot_size };
+        let place = PartFile::Slot { slot_size };
         let file = self.open(place, OpenFlags::RDONLY)?;
         let ways = Digested { algorithm: None, progress: self.progress, stop: &copy::NEVER, is_closed: &|| false };
         for ((number, part), piece) in self.chosen.iter().zip(self.pieces()?) {
@@ -528,7 +526,7 @@ impl Assembly<'_> {
 
 /// All parts in slots, chosen or not.
 fn in_slots(state: &State) -> Vec<Piece> {
-    let in_slots = state.parts.iter().filter(|(_, part)| matches!(part.place, Place::Slot { .. }));
+    let in_slots = state.parts.iter().filter(|(_, part)| matches!(part.place, PartFile::Slot { .. }));
     in_slots.filter_map(|(number, part)| piece(state, *number, part)).collect()
 }
 

@@ -7,13 +7,13 @@
 
 use std::os::fd::OwnedFd;
 
-use super::log::Place;
+use super::log::PartFile;
 use crate::digest::Algorithm;
 use crate::digest::checksum::Hasher;
 use crate::limits::GAPS_MAX;
+use crate::store::disk::Disk;
 use crate::store::disk::stage::Temporary;
 use crate::store::error::{Result, StoreError};
-use crate::store::volume::Volume;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
 
@@ -70,8 +70,8 @@ impl Collapsed {
     }
 
     /// Takes the ranges out, having written down that it will.
-    pub(super) fn carry_out(&mut self, volume: &Volume, directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
-        self.write(volume, directory)?;
+    pub(super) fn carry_out(&mut self, disk: &Disk, directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
+        self.write(disk, directory)?;
         while let Some((offset, length)) = self.gaps.get(self.done) {
             sys::space::collapse(file, *offset, *length)?;
             self.done += 1;
@@ -94,7 +94,7 @@ impl Collapsed {
         let mut bytes = vec![0; SIZE_MAX];
         let count = sys::file::read_full_at(&file, &mut bytes, 0)?;
         let mut collapsed = Self::decode(&bytes[..count]).ok_or(StoreError::Kernel(Errno::BADMSG))?;
-        let slots = Place::Slot { slot_size: collapsed.slot_size }.file_name();
+        let slots = PartFile::Slot { slot_size: collapsed.slot_size }.file_name();
         collapsed.done = collapsed.done_at(sys::stat::at(directory, &slots)?.size);
         Ok(Some(collapsed))
     }
@@ -111,13 +111,13 @@ impl Collapsed {
         self.gaps.len()
     }
 
-    fn write(&self, volume: &Volume, directory: &OwnedFd) -> Result<()> {
-        let temporary = Temporary::new(&volume.staging()?);
+    fn write(&self, disk: &Disk, directory: &OwnedFd) -> Result<()> {
+        let temporary = Temporary::new(&disk.staging()?);
         let file = sys::path::create_new(temporary.directory(), temporary.name(), 0o600, false)?;
         sys::file::write_all_at(&file, &self.encode(), 0)?;
-        super::create::push(volume, &file)?;
+        disk.push(&file)?;
         sys::path::rename(temporary.directory(), temporary.name(), directory, COLLAPSED_NAME)?;
-        volume.sync_each(&[directory])
+        disk.sync_each(&[directory])
     }
 
     fn encode(&self) -> Vec<u8> {

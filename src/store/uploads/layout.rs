@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::gaps::Range;
-use super::log::Place;
+use super::log::PartFile;
 use crate::limits::{BLOCK_ALIGN, GAPS_MAX};
 
 /// A part of the object, in the object's order.
@@ -11,7 +11,7 @@ use crate::limits::{BLOCK_ALIGN, GAPS_MAX};
 pub(super) struct Piece {
     pub(super) number: u32,
     pub(super) size: u64,
-    pub(super) place: Place,
+    pub(super) place: PartFile,
     /// Where it begins in its file.
     pub(super) offset: u64,
 }
@@ -19,7 +19,7 @@ pub(super) struct Piece {
 /// Bytes to be brought into the file that becomes the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Move {
-    pub(super) from: Place,
+    pub(super) from: PartFile,
     pub(super) from_offset: u64,
     pub(super) to_offset: u64,
     pub(super) length: u64,
@@ -29,7 +29,7 @@ pub(super) struct Move {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Layout {
     /// This file becomes the object once these bytes are in it. Only places that no part is in are written.
-    InPlace { base: Place, moves: Vec<Move> },
+    InPlace { base: PartFile, moves: Vec<Move> },
     /// This slot file becomes the object once these ranges are out.
     Collapse { slot_size: u64, gaps: Vec<Range> },
     /// All bytes go into a new file.
@@ -61,10 +61,10 @@ pub(super) fn choose(pieces: &[Piece], slots: Slots<'_>) -> Layout {
 }
 
 fn fewest_moves(pieces: &[Piece], slots: Slots<'_>) -> Layout {
-    let mut in_place: BTreeMap<Place, u64> = BTreeMap::new();
+    let mut in_place: BTreeMap<PartFile, u64> = BTreeMap::new();
     for (target, piece) in placed(pieces).filter(|(target, piece)| piece.offset == *target) {
         // A part's own file has it at its start: it serves for the first part only.
-        if matches!(piece.place, Place::Slot { .. }) || target == 0 {
+        if matches!(piece.place, PartFile::Slot { .. }) || target == 0 {
             *in_place.entry(piece.place).or_default() += piece.size;
         }
     }
@@ -92,7 +92,7 @@ impl Layout {
     pub(super) fn takes_away(&self, pieces: &[Piece], in_slots: &[Piece]) -> Vec<Piece> {
         let base = match self {
             Self::InPlace { base, .. } => *base,
-            Self::Collapse { slot_size, .. } => Place::Slot { slot_size: *slot_size },
+            Self::Collapse { slot_size, .. } => PartFile::Slot { slot_size: *slot_size },
             Self::Fresh { .. } => return Vec::new(),
         };
         let is_chosen = |part: &Piece| pieces.binary_search_by_key(&part.number, |piece| piece.number).is_ok();
@@ -115,11 +115,11 @@ fn placed(pieces: &[Piece]) -> impl Iterator<Item = (u64, &Piece)> {
     })
 }
 
-fn into_base(base: Place, pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> {
+fn into_base(base: PartFile, pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> {
     let is_in_place = |target: u64, piece: &Piece| piece.place == base && piece.offset == target;
     let moving: Vec<_> = placed(pieces).filter(|(target, piece)| !is_in_place(*target, piece)).collect();
     let moves: Vec<Move> = moving.iter().filter_map(|(target, piece)| piece.moved_to(*target)).collect();
-    let Place::Slot { slot_size } = base else { return Some(Layout::InPlace { base, moves }) };
+    let PartFile::Slot { slot_size } = base else { return Some(Layout::InPlace { base, moves }) };
     let is_whole = slots.collapsed.is_none_or(|(other, is_done)| other != slot_size || (is_done && moves.is_empty()));
     // A part that would be moved within the file could not be found again after a crash.
     let moves_itself = moving.iter().any(|(_, piece)| piece.place == base && piece.size > 0);
@@ -136,14 +136,14 @@ fn into_base(base: Place, pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> 
 }
 
 fn collapse(pieces: &[Piece], slots: Slots<'_>) -> Option<Layout> {
-    let Place::Slot { slot_size } = pieces.first()?.place else { return None };
+    let PartFile::Slot { slot_size } = pieces.first()?.place else { return None };
     if !slots.are_fenced || slots.collapsed.is_some_and(|(other, _)| other == slot_size) {
         return None;
     }
     let mut gaps = Vec::new();
     let mut end = 0;
     for piece in pieces {
-        if piece.place != (Place::Slot { slot_size }) || piece.offset < end || !end.is_multiple_of(BLOCK_ALIGN as u64) {
+        if piece.place != (PartFile::Slot { slot_size }) || piece.offset < end || !end.is_multiple_of(BLOCK_ALIGN as u64) {
             return None;
         }
         if piece.offset > end {
@@ -161,11 +161,11 @@ mod tests {
     const S: u64 = 8 << 20;
 
     fn slot(number: u32, size: u64) -> Piece {
-        Piece { number, size, place: Place::Slot { slot_size: S }, offset: S * u64::from(number - 1) }
+        Piece { number, size, place: PartFile::Slot { slot_size: S }, offset: S * u64::from(number - 1) }
     }
 
     fn stray(number: u32, size: u64) -> Piece {
-        Piece { number, size, place: Place::Stray { number, attempt: 1 }, offset: 0 }
+        Piece { number, size, place: PartFile::Stray { number, attempt: 1 }, offset: 0 }
     }
 
     fn free(parts: &[Piece]) -> Slots<'_> {
@@ -174,7 +174,7 @@ mod tests {
 
     fn in_place(moves: &[(Piece, u64)]) -> Layout {
         let moves = moves.iter().filter_map(|(piece, target)| piece.moved_to(*target)).collect();
-        Layout::InPlace { base: Place::Slot { slot_size: S }, moves }
+        Layout::InPlace { base: PartFile::Slot { slot_size: S }, moves }
     }
 
     #[test]

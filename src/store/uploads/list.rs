@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::create::UploadName;
 use super::index::{Facts, Known};
 use super::manifest::{self, Manifest};
-use super::table;
+use super::name::UploadName;
+use super::table::Uploads;
 use crate::base::storage_class::StorageClass;
 use crate::digest::Algorithm;
 use crate::digest::checksum::{Kind, Value};
-use crate::store::buckets::bucket;
+use crate::store::disk::Bucket;
 use crate::store::disk::reading::Reading;
-use crate::store::disk::tree::directories_in;
 use crate::store::error::{Result, StoreError};
-use crate::store::listing::list;
-use crate::store::volume::Volume;
+use crate::store::listing::cache::{BEING_READ, SnapshotCache};
+use crate::store::listing::list::successor;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
 
@@ -50,8 +49,8 @@ pub struct PartsPage {
 }
 
 /// Parts with a number above `after`, at most `max`.
-pub fn list_parts(volume: &Volume, name: &UploadName<'_>, after: u32, max: usize) -> Result<PartsPage> {
-    let upload = table::find(volume, name)?;
+pub fn list_parts(uploads: &Uploads, name: &UploadName<'_>, after: u32, max: usize) -> Result<PartsPage> {
+    let upload = uploads.find(name)?;
     let state = upload.state();
     let mut rest = state.parts.range(after.saturating_add(1)..);
     let parts = rest.by_ref().take(max).map(|(number, part)| ListedPart {
@@ -111,41 +110,47 @@ pub struct UploadsPage {
 
 /// The uploads of a bucket. What is on the page is looked at, and what is new; where the bucket has too many uploads to remember
 /// them, all of them.
-pub fn list_uploads(volume: &Volume, bucket: &str, query: &UploadsQuery<'_>) -> Result<UploadsPage> {
-    bucket::head(volume, bucket)?;
-    let Some(own) = volume.own_if_any() else { return Ok(UploadsPage::default()) };
-    let home = match sys::path::open_dir(&own.uploads, bucket.as_bytes(), Symlinks::Deny) {
+pub fn list_uploads(
+    uploads: &Uploads,
+    snapshots: &SnapshotCache,
+    bucket: Bucket<'_>,
+    query: &UploadsQuery<'_>,
+) -> Result<UploadsPage> {
+    let disk = bucket.disk;
+    bucket.head()?;
+    let Some(own) = disk.own_if_any() else { return Ok(UploadsPage::default()) };
+    let home = match sys::path::open_dir(&own.uploads, bucket.name.as_bytes(), Symlinks::Deny) {
         Ok(home) => home,
         Err(Errno::NOENT) => return Ok(UploadsPage::default()),
         Err(errno) => return Err(errno.into()),
     };
-    let names = match volume.snapshots.load(volume.reading(), home.as_fd(), &sys::stat::of(&home)?) {
-        Err(list::BEING_READ) => return Err(StoreError::BeingRead),
+    let names = match snapshots.load(disk.reading(), home.as_fd(), &sys::stat::of(&home)?) {
+        Err(BEING_READ) => return Err(StoreError::BeingRead),
         // The bucket was removed meanwhile, and its uploads with it.
         Err(Errno::NOENT) => return Ok(UploadsPage::default()),
         names => names?,
     };
     if let Some(names) = names {
-        let page = volume.multipart.index.with(bucket, &home, names, |known| known_page(known, &home, query))?;
+        let page = uploads.index.with(bucket.name, &home, names, |known| known_page(known, &home, query))?;
         if let Some(page) = page {
             return Ok(page);
         }
     }
-    scanned_page(volume.reading(), &home, query)
+    scanned_page(disk.reading(), &home, query)
 }
 
 /// A page of what is known, as far as it is still there.
 fn known_page(known: &Known, home: &OwnedFd, query: &UploadsQuery<'_>) -> Result<UploadsPage> {
     let mut first = Entries::new();
-    let mut from = Some(query.first_place());
+    let mut from = Some(query.first_position());
     // One more than the page has says that there is another.
-    while let Some(place) = from.take().filter(|_| first.len() <= query.max) {
-        let Some(((key, id), facts)) = known.uploads.range(place..).next() else { break };
+    while let Some(position) = from.take().filter(|_| first.len() <= query.max) {
+        let Some(((key, id), facts)) = known.uploads.range(position..).next() else { break };
         if !key.starts_with(query.prefix) {
             break;
         }
         let (common, next) = (query.common_prefix(key), Some((key.clone(), least_behind(id))));
-        let behind = |prefix| list::successor(prefix).map(|next| (next, String::new()));
+        let behind = |prefix| successor(prefix).map(|next| (next, String::new()));
         from = match common {
             // The page before ended with it.
             Some(prefix) if prefix == query.key_marker => behind(prefix),
@@ -181,7 +186,7 @@ fn is_under_way(home: &OwnedFd, id: &[u8]) -> Result<bool> {
 /// A page by a look at every upload. Memory is bounded by the page.
 fn scanned_page(reading: Reading<'_>, home: &OwnedFd, query: &UploadsQuery<'_>) -> Result<UploadsPage> {
     let mut first = Entries::new();
-    let ids = match directories_in(reading, home) {
+    let ids = match reading.directories_in(home) {
         Ok(ids) => ids,
         // The bucket was removed meanwhile, and its uploads with it.
         Err(Errno::NOENT) => return Ok(UploadsPage::default()),
@@ -201,8 +206,8 @@ fn scanned_page(reading: Reading<'_>, home: &OwnedFd, query: &UploadsQuery<'_>) 
             Err(error) => return Err(error),
         };
         let id = String::from_utf8_lossy(&id).into_owned();
-        let Some((place, upload)) = query.place(manifest, id) else { continue };
-        first.insert(place, upload);
+        let Some((position, upload)) = query.position(manifest, id) else { continue };
+        first.insert(position, upload);
         if first.len() > query.max.saturating_add(1) {
             first.pop_last();
         }
@@ -211,16 +216,16 @@ fn scanned_page(reading: Reading<'_>, home: &OwnedFd, query: &UploadsQuery<'_>) 
 }
 
 /// Where an entry stands: its key or common prefix, then its id, since the ids of one key sort by time; empty for a prefix.
-type Place = (Vec<u8>, String);
+type Position = (Vec<u8>, String);
 /// `None`: a common prefix.
-type Entries = BTreeMap<Place, Option<ListedUpload>>;
+type Entries = BTreeMap<Position, Option<ListedUpload>>;
 
 fn page(mut first: Entries, max: usize) -> UploadsPage {
     let mut page = UploadsPage::default();
     let is_truncated = first.len() > max;
     if is_truncated {
         first.pop_last();
-        page.next = first.last_key_value().map(|(place, _)| place.clone());
+        page.next = first.last_key_value().map(|(position, _)| position.clone());
     }
     for ((key, _), upload) in first {
         match upload {
@@ -233,7 +238,7 @@ fn page(mut first: Entries, max: usize) -> UploadsPage {
 
 impl UploadsQuery<'_> {
     /// Nothing on the page stands before this.
-    fn first_place(&self) -> Place {
+    fn first_position(&self) -> Position {
         let behind_marker = match (self.key_marker, self.id_marker) {
             (b"", _) => (Vec::new(), String::new()),
             // The least key behind it.
@@ -251,7 +256,7 @@ impl UploadsQuery<'_> {
     }
 
     /// Where an upload stands in the answer, if it does.
-    fn place(&self, manifest: Manifest, id: String) -> Option<(Place, Option<ListedUpload>)> {
+    fn position(&self, manifest: Manifest, id: String) -> Option<(Position, Option<ListedUpload>)> {
         let Manifest { key, initiated_ns, checksum, record, .. } = manifest;
         if !key.starts_with(self.prefix) {
             return None;

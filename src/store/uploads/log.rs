@@ -24,14 +24,14 @@ const CRC_OFFSET: usize = ENTRY_SIZE - 4;
 
 /// Where a part's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum PartFile {
     /// In the slot of its number, in the file of slots of this size.
     Slot { slot_size: u64 },
     /// In a file of its own.
     Stray { number: u32, attempt: u32 },
 }
 
-impl Place {
+impl PartFile {
     /// The name of the file.
     pub(super) fn file_name(self) -> Vec<u8> {
         match self {
@@ -63,7 +63,7 @@ pub(super) struct Part {
     /// The checksum is one that the server gave it: nobody has sent it, nor asked for it.
     pub(super) is_given: bool,
     pub(super) modified_ns: i64,
-    pub(super) place: Place,
+    pub(super) place: PartFile,
 }
 
 /// One entry.
@@ -88,8 +88,8 @@ impl Entry {
             }
             Self::Part { number, part } => {
                 let (attempt, slot_size) = match part.place {
-                    Place::Slot { slot_size } => (0, slot_size),
-                    Place::Stray { attempt, .. } => (attempt, 0),
+                    PartFile::Slot { slot_size } => (0, slot_size),
+                    PartFile::Stray { attempt, .. } => (attempt, 0),
                 };
                 bytes[1] = PART;
                 bytes[3] = u8::from(part.is_given);
@@ -124,8 +124,8 @@ impl Entry {
             CLAIM => Some(Self::Claim { number, slot_size }),
             PART => {
                 let place = match slot_size {
-                    0 => Place::Stray { number, attempt: u32_at(8)? },
-                    slot_size => Place::Slot { slot_size },
+                    0 => PartFile::Stray { number, attempt: u32_at(8)? },
+                    slot_size => PartFile::Slot { slot_size },
                 };
                 let checksum = match bytes[2] {
                     0 => None,
@@ -184,9 +184,9 @@ mod tests {
             checksum: value,
             is_given: true,
             modified_ns: -5,
-            place: Place::Slot { slot_size: 5 << 20 },
+            place: PartFile::Slot { slot_size: 5 << 20 },
         };
-        let stray = Part { checksum: None, place: Place::Stray { number: 10_000, attempt: 9 }, ..slot };
+        let stray = Part { checksum: None, place: PartFile::Stray { number: 10_000, attempt: 9 }, ..slot };
         vec![
             Entry::Claim { number: 1, slot_size: 5 << 20 },
             Entry::Part { number: 1, part: slot },

@@ -4,21 +4,21 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use super::create::{UploadName, push};
-use super::log::{Entry, Part, Place};
+use super::log::{Entry, Part, PartFile};
 use super::manifest;
-use super::table::{self, State, Upload, slot_offset};
+use super::name::UploadName;
+use super::table::{State, Upload, Uploads, slot_offset};
 use crate::digest::Algorithm;
 use crate::digest::checksum::{Kind, Value};
 use crate::limits::{
     BLOCK_ALIGN, PART_NUMBER_MAX, PART_SIZE_MIN, PUT_SIZE_MAX, RESERVE_SIZE_MIN, SLOT_FILE_SIZE_MAX, SLOT_SIZES_MAX,
 };
+use crate::store::disk::Disk;
 use crate::store::disk::barrier::Ticket;
-use crate::store::disk::stage::FILE_MODE;
+use crate::store::disk::inherit::FILE_MODE;
 use crate::store::error::{Result, StoreError, UploadError};
 use crate::store::objects::copy::Digested;
-use crate::store::objects::open::{self, Object};
-use crate::store::volume::Volume;
+use crate::store::objects::open::Object;
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno};
 
@@ -37,7 +37,7 @@ pub struct PartTarget {
     /// Its checksum is sent by nobody.
     is_given: bool,
     number: u32,
-    place: Place,
+    place: PartFile,
     upload: Arc<Upload>,
     is_finished: bool,
 }
@@ -63,22 +63,22 @@ pub struct CopiedPart {
 }
 
 /// Finds a place for part `number`, of `size` bytes where that is known. A full disk is found out here.
-pub fn plan_part(volume: &Volume, name: &UploadName<'_>, number: u32, size: Option<u64>, direct: bool) -> Result<PartTarget> {
-    plan(volume, table::find(volume, name)?, number, size, direct)
+pub fn plan_part(uploads: &Uploads, name: &UploadName<'_>, number: u32, size: Option<u64>, direct: bool) -> Result<PartTarget> {
+    plan(name.bucket.disk, uploads.find(name)?, number, size, direct)
 }
 
 /// The same for a part that a client sends, with this checksum or with none. A whole object's checksum is made of values that are
 /// computed here; a composite one of values that the client knows, so that it must have sent each
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>).
 pub fn plan_sent_part(
-    volume: &Volume,
+    uploads: &Uploads,
     name: &UploadName<'_>,
     number: u32,
     size: Option<u64>,
     direct: bool,
     sent: Option<Algorithm>,
 ) -> Result<PartTarget> {
-    let upload = table::find(volume, name)?;
+    let upload = uploads.find(name)?;
     match (upload.manifest.checksum, sent) {
         (Some((announced, _)), Some(other)) if other != announced => {
             return Err(UploadError::OtherChecksum { announced, sent }.into());
@@ -86,26 +86,26 @@ pub fn plan_sent_part(
         (Some((announced, Kind::Composite)), None) => return Err(UploadError::OtherChecksum { announced, sent }.into()),
         _ => {}
     }
-    let mut target = plan(volume, upload, number, size, direct)?;
+    let mut target = plan(name.bucket.disk, upload, number, size, direct)?;
     target.is_given &= sent.is_none();
     Ok(target)
 }
 
-fn plan(volume: &Volume, upload: Arc<Upload>, number: u32, size: Option<u64>, direct: bool) -> Result<PartTarget> {
-    if !volume.takes_changes() {
+fn plan(disk: &Disk, upload: Arc<Upload>, number: u32, size: Option<u64>, direct: bool) -> Result<PartTarget> {
+    if !disk.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
     if !(1..=PART_NUMBER_MAX).contains(&number) {
         return Err(UploadError::Part { number }.into());
     }
-    let direct = direct && volume.facts().direct.is_some();
+    let direct = direct && disk.facts().direct.is_some();
     let flags = if direct { OpenFlags::DIRECT } else { OpenFlags::empty() };
     let mut state = upload.state();
     upload.check_open()?;
     let slot = size.and_then(|size| state.slot_for(number, size));
     let (place, file) = match slot {
         Some(slot_size) => {
-            let place = Place::Slot { slot_size };
+            let place = PartFile::Slot { slot_size };
             let flags = flags | OpenFlags::CREATE | OpenFlags::RDWR;
             let file = sys::path::open(&upload.directory, &place.file_name(), flags, FILE_MODE, Symlinks::Deny)?;
             upload.append(&mut state, Entry::Claim { number, slot_size })?;
@@ -116,8 +116,8 @@ fn plan(volume: &Volume, upload: Arc<Upload>, number: u32, size: Option<u64>, di
     };
     drop(state);
     let offset = match place {
-        Place::Slot { slot_size } => slot_offset(slot_size, number),
-        Place::Stray { .. } => 0,
+        PartFile::Slot { slot_size } => slot_offset(slot_size, number),
+        PartFile::Stray { .. } => 0,
     };
     let size_max = if slot.is_some() { size.unwrap_or(0) } else { PUT_SIZE_MAX };
     let checksum = upload.manifest.checksum;
@@ -130,7 +130,7 @@ fn plan(volume: &Volume, upload: Arc<Upload>, number: u32, size: Option<u64>, di
 /// The end of the bytes that has no aligned length (`tail`, its offset counted from the part's start), then the log: from then on
 /// the part counts.
 pub fn finish_part(
-    volume: &Volume,
+    disk: &Disk,
     mut target: PartTarget,
     size: u64,
     tail: Option<(u64, Vec<u8>)>,
@@ -146,25 +146,25 @@ pub fn finish_part(
     }
     let stat = sys::stat::of(&target.file)?;
     let is_whole = match target.place {
-        Place::Slot { .. } => stat.size >= target.offset + size,
-        Place::Stray { .. } => stat.size == size,
+        PartFile::Slot { .. } => stat.size >= target.offset + size,
+        PartFile::Stray { .. } => stat.size == size,
     };
     assert!(is_whole, "a part that is not all there is never recorded");
-    push(volume, &target.file)?;
-    volume.sync_each(&[&target.upload.directory])?;
+    disk.push(&target.file)?;
+    disk.sync_each(&[&target.upload.directory])?;
     let modified_ns = sys::clock::realtime_ns();
     let part = Part { size, md5, checksum, is_given: target.is_given, modified_ns, place: target.place };
-    let replaced = target.record(volume, part)?;
-    push(volume, &target.upload.log)?;
-    if let Some(place @ Place::Stray { .. }) = replaced {
+    let replaced = target.record(disk, part)?;
+    disk.push(&target.upload.log)?;
+    if let Some(place @ PartFile::Stray { .. }) = replaced {
         let _ = sys::path::unlink(&target.upload.directory, &place.file_name());
     }
-    Ok(StoredPart { ticket: volume.barrier.published(), modified_ns })
+    Ok(StoredPart { ticket: disk.barrier().published(), modified_ns })
 }
 
 /// UploadPartCopy: a range of an object as part `number`, by sharing blocks where the filesystem can. `stop` ends it early.
 pub fn copy_part(
-    volume: &Volume,
+    uploads: &Uploads,
     name: &UploadName<'_>,
     number: u32,
     source: &Object,
@@ -172,7 +172,7 @@ pub fn copy_part(
     stop: &AtomicBool,
 ) -> Result<CopiedPart> {
     let length = range.end.saturating_sub(range.start);
-    let target = plan_part(volume, name, number, Some(length), false)?;
+    let target = plan_part(uploads, name, number, Some(length), false)?;
     let ways = Digested {
         algorithm: Some(target.checksum.map_or(Algorithm::DEFAULT, |(algorithm, _)| algorithm)),
         progress: &AtomicU64::new(0),
@@ -180,10 +180,10 @@ pub fn copy_part(
         is_closed: &|| target.is_closed(),
     };
     let (md5, checksum) = ways.range(&target.file, target.offset, &source.file, range.start, length)?;
-    if !open::is_unchanged(&source.file, &source.state) {
+    if !source.is_unchanged() {
         return Err(StoreError::Contended);
     }
-    let stored = finish_part(volume, target, length, None, md5, checksum)?;
+    let stored = finish_part(name.bucket.disk, target, length, None, md5, checksum)?;
     Ok(CopiedPart { stored, md5, checksum })
 }
 
@@ -191,8 +191,8 @@ impl PartTarget {
     /// Whether the place has been taken away: by an Abort, or, for a slot, by a Complete. Asked before each write.
     pub fn is_closed(&self) -> bool {
         match self.place {
-            Place::Slot { .. } => self.upload.is_closed(),
-            Place::Stray { .. } => self.upload.has_ended(),
+            PartFile::Slot { .. } => self.upload.is_closed(),
+            PartFile::Stray { .. } => self.upload.has_ended(),
         }
     }
 
@@ -220,15 +220,15 @@ impl PartTarget {
     }
 
     /// Writes the part down; answers the place of the one that it replaces, whose file goes.
-    fn record(&mut self, volume: &Volume, part: Part) -> Result<Option<Place>> {
+    fn record(&mut self, disk: &Disk, part: Part) -> Result<Option<PartFile>> {
         let mut state = self.upload.state();
         self.upload.check_open()?;
         let replaced = state.parts.get(&self.number).map(|part| part.place);
         // A Complete that failed may have chosen it; none is under way while the upload is open and its state held.
-        if let Some(place @ Place::Stray { .. }) = replaced
+        if let Some(place @ PartFile::Stray { .. }) = replaced
             && let Some(mark) = manifest::unchoose(&self.upload.directory, &place.file_name())?
         {
-            volume.sync_each(&[&mark])?;
+            disk.sync_each(&[&mark])?;
         }
         self.upload.append(&mut state, Entry::Part { number: self.number, part })?;
         drop(state);
@@ -240,11 +240,11 @@ impl PartTarget {
 impl Drop for PartTarget {
     fn drop(&mut self) {
         match self.place {
-            Place::Slot { .. } => self.upload.leave(),
-            Place::Stray { .. } if !self.is_finished => {
+            PartFile::Slot { .. } => self.upload.leave(),
+            PartFile::Stray { .. } if !self.is_finished => {
                 let _ = sys::path::unlink(&self.upload.directory, &self.place.file_name());
             }
-            Place::Stray { .. } => {}
+            PartFile::Stray { .. } => {}
         }
     }
 }
@@ -267,9 +267,9 @@ impl State {
 }
 
 /// A new file of its own for a part.
-pub(super) fn create_stray(upload: &Upload, state: &mut State, number: u32, direct: bool) -> Result<(Place, OwnedFd)> {
+pub(super) fn create_stray(upload: &Upload, state: &mut State, number: u32, direct: bool) -> Result<(PartFile, OwnedFd)> {
     loop {
-        let place = Place::Stray { number, attempt: state.next_attempt };
+        let place = PartFile::Stray { number, attempt: state.next_attempt };
         state.next_attempt = state.next_attempt.wrapping_add(1);
         match sys::path::create_new(&upload.directory, &place.file_name(), FILE_MODE, direct) {
             Ok(file) => return Ok((place, file)),

@@ -6,48 +6,48 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::create::UploadName;
 use super::gaps::Collapsed;
 use super::id::is_id;
 use super::index::Index;
-use super::log::{self, ENTRY_SIZE, Entry, LOG_NAME, Part, Place};
+use super::log::{self, ENTRY_SIZE, Entry, LOG_NAME, Part, PartFile};
 use super::manifest::{self, Manifest};
+use super::name::UploadName;
+use super::remove::take_away;
 use crate::limits::{UPLOADS_CACHED_MAX, UPLOADS_CACHED_PARTS_MAX};
-use crate::store::buckets::bucket;
 use crate::store::error::{Result, StoreError, UploadError};
 use crate::store::names::key;
-use crate::store::volume::Volume;
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno};
 
 /// The uploads in use, and some that were lately.
 #[derive(Default)]
 pub struct Uploads {
-    entries: Mutex<HashMap<String, Arc<Entrance>>>,
+    entries: Mutex<HashMap<String, Arc<Cached>>>,
     pub(super) index: Index,
 }
 
-/// Where those who want the same upload meet. One of them reads its log; the others come again.
+/// An upload that somebody wants, whether or not its log was read yet. One of those who want it reads that; the others come again.
 #[derive(Default)]
-struct Entrance {
-    upload: Mutex<Inside>,
+struct Cached {
+    upload: Mutex<Load>,
 }
 
+/// How far it is.
 #[derive(Default)]
-enum Inside {
+enum Load {
     #[default]
-    Nothing,
+    NotBegun,
     /// Somebody reads the log of an upload in this bucket, which may be removed meanwhile.
-    Reader {
+    Reading {
         bucket: String,
         has_ended: bool,
     },
-    Upload(Arc<Upload>),
+    Done(Arc<Upload>),
 }
 
-/// Reads a log; leaves the entrance as it was found if that fails.
-struct Reading<'a> {
-    entrance: &'a Entrance,
+/// Reads a log; leaves the cached upload as it was found if that fails.
+struct Loader<'a> {
+    cached: &'a Cached,
 }
 
 /// An upload in use.
@@ -58,7 +58,7 @@ pub(super) struct Upload {
     phase: AtomicU8,
     state: Mutex<State>,
     /// One Complete or Abort at a time.
-    has_turn: AtomicBool,
+    is_being_ended: AtomicBool,
 }
 
 const OPEN: u8 = 0;
@@ -80,36 +80,37 @@ pub(super) struct State {
     log_size: u64,
 }
 
-/// The upload of this name, while it is neither completed nor aborted. The bucket is asked for first: without it there is no upload,
-/// also where a POSIX program has taken it away and left ours.
-pub(super) fn find(volume: &Volume, name: &UploadName<'_>) -> Result<Arc<Upload>> {
-    if !key::is_bucket_name(name.bucket.as_bytes()) || !bucket::exists(volume, name.bucket)? {
-        return Err(StoreError::NoBucket);
-    }
-    if !is_id(name.id) {
-        return Err(UploadError::NotFound.into());
-    }
-    let entrance = volume.multipart.entrance(name.id);
-    let upload = match entrance.enter(name.bucket)? {
-        Ok(upload) => upload,
-        Err(reading) => reading.done(Arc::new(Upload::load(volume, name)?)),
-    };
-    let is_meant = upload.manifest.bucket == name.bucket && upload.manifest.key == name.key;
-    if !is_meant || upload.has_ended() {
-        return Err(UploadError::NotFound.into());
-    }
-    Ok(upload)
-}
-
 impl Uploads {
-    fn entrance(&self, id: &str) -> Arc<Entrance> {
-        let mut entries = lock(&self.entries);
-        if let Some(entrance) = entries.get(id) {
-            return entrance.clone();
+    /// The upload of this name, while it is neither completed nor aborted. The bucket is asked for first: without it there is no
+    /// upload, also where a POSIX program has taken it away and left ours.
+    pub(super) fn find(&self, name: &UploadName<'_>) -> Result<Arc<Upload>> {
+        let bucket = name.bucket;
+        if !key::is_bucket_name(bucket.name.as_bytes()) || !bucket.exists()? {
+            return Err(StoreError::NoBucket);
         }
-        let parts = entries.values().map(|entrance| entrance.parts());
+        if !is_id(name.id) {
+            return Err(UploadError::NotFound.into());
+        }
+        let cached = self.cached(name.id);
+        let upload = match cached.get(bucket.name)? {
+            Ok(upload) => upload,
+            Err(loader) => loader.done(Arc::new(Upload::load(name)?)),
+        };
+        let is_meant = upload.manifest.bucket == bucket.name && upload.manifest.key == name.key;
+        if !is_meant || upload.has_ended() {
+            return Err(UploadError::NotFound.into());
+        }
+        Ok(upload)
+    }
+
+    fn cached(&self, id: &str) -> Arc<Cached> {
+        let mut entries = lock(&self.entries);
+        if let Some(cached) = entries.get(id) {
+            return cached.clone();
+        }
+        let parts = entries.values().map(|cached| cached.parts());
         if entries.len() >= UPLOADS_CACHED_MAX || parts.sum::<usize>() > UPLOADS_CACHED_PARTS_MAX {
-            entries.retain(|_, entrance| entrance.is_in_use());
+            entries.retain(|_, cached| cached.is_in_use());
         }
         entries.entry(id.to_owned()).or_default().clone()
     }
@@ -133,14 +134,14 @@ impl Uploads {
 
     fn end_where(&self, is_meant: impl Fn(&str) -> bool) {
         // Not under the table's lock, which others need.
-        let entrances: Vec<_> = lock(&self.entries).iter().map(|(id, entrance)| (id.clone(), entrance.clone())).collect();
-        for (id, entrance) in entrances {
-            match &mut *lock(&entrance.upload) {
-                Inside::Upload(upload) if is_meant(&upload.manifest.bucket) => {
+        let all: Vec<_> = lock(&self.entries).iter().map(|(id, cached)| (id.clone(), cached.clone())).collect();
+        for (id, cached) in all {
+            match &mut *lock(&cached.upload) {
+                Load::Done(upload) if is_meant(&upload.manifest.bucket) => {
                     upload.end();
                 }
                 // Its directory may have been opened before it was taken away.
-                Inside::Reader { bucket, has_ended } if is_meant(bucket) => *has_ended = true,
+                Load::Reading { bucket, has_ended } if is_meant(bucket) => *has_ended = true,
                 _ => continue,
             }
             self.forget(&id);
@@ -148,86 +149,86 @@ impl Uploads {
     }
 }
 
-impl Entrance {
+impl Cached {
     /// Parts of the upload, as far as nobody is at it.
     fn parts(&self) -> usize {
         match self.upload.try_lock().as_deref() {
-            Ok(Inside::Upload(upload)) => upload.state.try_lock().map_or(0, |state| state.parts.len()),
-            Ok(Inside::Nothing | Inside::Reader { .. }) | Err(_) => 0,
+            Ok(Load::Done(upload)) => upload.state.try_lock().map_or(0, |state| state.parts.len()),
+            Ok(Load::NotBegun | Load::Reading { .. }) | Err(_) => 0,
         }
     }
 
     /// Under the table's lock, so that nobody can come in while this is asked.
     fn is_in_use(self: &Arc<Self>) -> bool {
         let is_in_use = match &*lock(&self.upload) {
-            Inside::Nothing => false,
-            Inside::Reader { .. } => true,
-            Inside::Upload(upload) => Arc::strong_count(upload) > 1,
+            Load::NotBegun => false,
+            Load::Reading { .. } => true,
+            Load::Done(upload) => Arc::strong_count(upload) > 1,
         };
         is_in_use || Arc::strong_count(self) > 1
     }
 
     /// The upload, or the duty to read it. `BeingRead`: somebody does.
-    fn enter(&self, bucket: &str) -> Result<std::result::Result<Arc<Upload>, Reading<'_>>> {
-        let mut inside = lock(&self.upload);
-        match &*inside {
-            Inside::Upload(upload) => Ok(Ok(upload.clone())),
-            Inside::Reader { .. } => Err(StoreError::BeingRead),
-            Inside::Nothing => {
-                *inside = Inside::Reader { bucket: bucket.to_owned(), has_ended: false };
-                Ok(Err(Reading { entrance: self }))
+    fn get(&self, bucket: &str) -> Result<std::result::Result<Arc<Upload>, Loader<'_>>> {
+        let mut load = lock(&self.upload);
+        match &*load {
+            Load::Done(upload) => Ok(Ok(upload.clone())),
+            Load::Reading { .. } => Err(StoreError::BeingRead),
+            Load::NotBegun => {
+                *load = Load::Reading { bucket: bucket.to_owned(), has_ended: false };
+                Ok(Err(Loader { cached: self }))
             }
         }
     }
 }
 
-impl Reading<'_> {
+impl Loader<'_> {
     fn done(self, upload: Arc<Upload>) -> Arc<Upload> {
-        let mut inside = lock(&self.entrance.upload);
-        if matches!(*inside, Inside::Reader { has_ended: true, .. }) {
+        let mut load = lock(&self.cached.upload);
+        if matches!(*load, Load::Reading { has_ended: true, .. }) {
             upload.end();
         }
-        *inside = Inside::Upload(upload.clone());
-        drop(inside);
+        *load = Load::Done(upload.clone());
+        drop(load);
         upload
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for Loader<'_> {
     fn drop(&mut self) {
-        let mut inside = lock(&self.entrance.upload);
-        if matches!(*inside, Inside::Reader { .. }) {
-            *inside = Inside::Nothing;
+        let mut load = lock(&self.cached.upload);
+        if matches!(*load, Load::Reading { .. }) {
+            *load = Load::NotBegun;
         }
     }
 }
 
 impl Upload {
-    fn load(volume: &Volume, name: &UploadName<'_>) -> Result<Self> {
-        match Self::read(volume, name) {
+    fn load(name: &UploadName<'_>) -> Result<Self> {
+        match Self::read(name) {
             // It is being removed.
             Err(StoreError::Kernel(Errno::NOENT)) => Err(UploadError::NotFound.into()),
             answer => answer,
         }
     }
 
-    fn read(volume: &Volume, name: &UploadName<'_>) -> Result<Self> {
-        let path = [name.bucket.as_bytes(), b"/", name.id.as_bytes()].concat();
-        let own = volume.own_if_any().ok_or(UploadError::NotFound)?;
+    fn read(name: &UploadName<'_>) -> Result<Self> {
+        let path = name.path();
+        let own = name.bucket.disk.own_if_any().ok_or(UploadError::NotFound)?;
         let directory = match sys::path::open_dir(&own.uploads, &path, Symlinks::Deny) {
             Ok(directory) => directory,
             Err(errno) if sys::errno::is_gone(errno) => return Err(UploadError::NotFound.into()),
             Err(errno) => return Err(errno.into()),
         };
         if manifest::is_published(&directory) {
-            super::create::take_away(volume, name.bucket, name.id)?;
+            take_away(name.bucket, name.id)?;
             return Err(UploadError::NotFound.into());
         }
         let manifest = Manifest::read(&directory)?;
         let log = sys::path::open(&directory, LOG_NAME, OpenFlags::RDWR, 0, Symlinks::Deny)?;
         let state = State::load(&directory, &log)?;
-        let (phase, has_turn) = (AtomicU8::new(OPEN), AtomicBool::new(false));
-        Ok(Self { directory, log, manifest, phase, state: Mutex::new(state), has_turn })
+        let (phase, is_being_ended) = (AtomicU8::new(OPEN), AtomicBool::new(false));
+        Ok(Self { directory, log, manifest, phase, state: Mutex::new(state), is_being_ended })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -236,9 +237,9 @@ impl Upload {
 
     /// The right to end the upload. `Busy` while a Complete or Abort is under way: that may take minutes, and whoever waited here
     /// would keep a helper from everybody else.
-    pub(super) fn turn(self: &Arc<Self>) -> Result<Turn> {
-        match self.has_turn.swap(true, Ordering::AcqRel) {
-            false => Ok(Turn { upload: self.clone() }),
+    pub(super) fn begin_ending(self: &Arc<Self>) -> Result<Ending> {
+        match self.is_being_ended.swap(true, Ordering::AcqRel) {
+            false => Ok(Ending { upload: self.clone() }),
             true => Err(UploadError::Busy.into()),
         }
     }
@@ -294,13 +295,13 @@ impl Upload {
 }
 
 /// The right to end an upload.
-pub(super) struct Turn {
+pub(super) struct Ending {
     upload: Arc<Upload>,
 }
 
-impl Drop for Turn {
+impl Drop for Ending {
     fn drop(&mut self) {
-        self.upload.has_turn.store(false, Ordering::Release);
+        self.upload.is_being_ended.store(false, Ordering::Release);
     }
 }
 
@@ -308,7 +309,7 @@ impl Drop for Turn {
 /// this comes again.
 pub struct Fence {
     pub(super) closing: Closing,
-    pub(super) turn: Turn,
+    pub(super) ending: Ending,
     /// Then the file is put together where they cannot reach it.
     pub(super) until: Instant,
 }
@@ -342,7 +343,7 @@ impl State {
         state.collapsed = Collapsed::read(directory)?;
         let mut sizes = BTreeMap::new();
         for slot_size in &state.slot_sizes {
-            let size = match sys::stat::at(directory, &Place::Slot { slot_size: *slot_size }.file_name()) {
+            let size = match sys::stat::at(directory, &PartFile::Slot { slot_size: *slot_size }.file_name()) {
                 Ok(stat) => stat.size,
                 Err(Errno::NOENT) => 0,
                 Err(errno) => return Err(errno.into()),
@@ -356,7 +357,7 @@ impl State {
     }
 
     fn is_there(&self, number: u32, part: &Part, sizes: &BTreeMap<u64, u64>) -> bool {
-        let Place::Slot { slot_size } = part.place else { return true };
+        let PartFile::Slot { slot_size } = part.place else { return true };
         let size = sizes.get(&slot_size).copied().unwrap_or_default();
         self.offset_of(number, part).is_some_and(|offset| offset + part.size <= size)
     }
@@ -376,8 +377,8 @@ impl State {
     /// Where in its file a part begins; `None` when that place has been taken out of the file.
     pub(super) fn offset_of(&self, number: u32, part: &Part) -> Option<u64> {
         match part.place {
-            Place::Stray { .. } => Some(0),
-            Place::Slot { slot_size } => {
+            PartFile::Stray { .. } => Some(0),
+            PartFile::Slot { slot_size } => {
                 let offset = slot_offset(slot_size, number);
                 match self.collapsed.as_ref().filter(|collapsed| collapsed.slot_size == slot_size) {
                     Some(collapsed) => collapsed.offset_now(offset, part.size),
@@ -403,7 +404,7 @@ mod tests {
     use super::*;
 
     /// An upload of so many parts that nobody is at.
-    fn upload(count: usize) -> Arc<Entrance> {
+    fn upload(count: usize) -> Arc<Cached> {
         let nowhere = || OwnedFd::from(std::fs::File::open("/dev/null").expect("a device"));
         let part = Part {
             size: 1,
@@ -411,7 +412,7 @@ mod tests {
             checksum: None,
             is_given: false,
             modified_ns: 0,
-            place: Place::Stray { number: 1, attempt: 0 },
+            place: PartFile::Stray { number: 1, attempt: 0 },
         };
         let state = State {
             parts: (0..count as u32).map(|number| (number, part)).collect(),
@@ -430,9 +431,9 @@ mod tests {
             manifest,
             phase: AtomicU8::new(OPEN),
             state: Mutex::new(state),
-            has_turn: AtomicBool::new(false),
+            is_being_ended: AtomicBool::new(false),
         };
-        Arc::new(Entrance { upload: Mutex::new(Inside::Upload(Arc::new(upload))) })
+        Arc::new(Cached { upload: Mutex::new(Load::Done(Arc::new(upload))) })
     }
 
     /// What `--request-memory` counts out for uploads holds however many parts they have.
@@ -442,23 +443,23 @@ mod tests {
         let uploads = Uploads::default();
         let mut most = 0;
         for n in 0..60 {
-            let entrance = upload(PARTS);
-            lock(&uploads.entries).insert(format!("{n:048}"), entrance);
-            let _ = uploads.entrance(&format!("{n:0>47}x"));
-            let parts = lock(&uploads.entries).values().map(|entrance| entrance.parts()).sum::<usize>();
+            let cached = upload(PARTS);
+            lock(&uploads.entries).insert(format!("{n:048}"), cached);
+            let _ = uploads.cached(&format!("{n:0>47}x"));
+            let parts = lock(&uploads.entries).values().map(|cached| cached.parts()).sum::<usize>();
             most = most.max(parts);
         }
         assert!(most <= UPLOADS_CACHED_PARTS_MAX, "{most} parts");
         assert!(most > UPLOADS_CACHED_PARTS_MAX / 2, "{most} parts: few are remembered");
         for n in 0..2 * UPLOADS_CACHED_MAX {
-            let _ = uploads.entrance(&format!("{n:048x}"));
+            let _ = uploads.cached(&format!("{n:048x}"));
             assert!(lock(&uploads.entries).len() <= UPLOADS_CACHED_MAX);
         }
         // One that somebody is at stays.
-        let held = uploads.entrance("held");
+        let held = uploads.cached("held");
         for n in 0..2 * UPLOADS_CACHED_MAX {
-            let _ = uploads.entrance(&format!("{n:048}"));
+            let _ = uploads.cached(&format!("{n:048}"));
         }
-        assert!(Arc::ptr_eq(&held, &uploads.entrance("held")));
+        assert!(Arc::ptr_eq(&held, &uploads.cached("held")));
     }
 }

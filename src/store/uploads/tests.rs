@@ -15,13 +15,12 @@ use crate::digest::checksum::Kind;
 use crate::digest::checksum::{Hasher, Value};
 use crate::digest::{Checksum, ETag, Md5};
 use crate::limits::PART_SIZE_MIN;
-use crate::store::buckets::bucket;
-use crate::store::disk::tree::directories_in;
+use crate::store::buckets;
 use crate::store::error::{Result, StoreError, UploadError};
 use crate::store::names::record::Record;
-use crate::store::objects::commit::{Condition, Published};
-use crate::store::objects::open::{self, Object};
-use crate::store::uploads::log::{Entry, Place};
+use crate::store::objects::open::Object;
+use crate::store::objects::write::{Condition, Published};
+use crate::store::uploads::log::{Entry, PartFile};
 use crate::store::volume::Volume;
 use crate::sys;
 
@@ -46,7 +45,7 @@ impl Fixture {
     fn with(durability: Durability) -> Self {
         let top = tempfile::tempdir().unwrap();
         let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), durability).unwrap();
-        bucket::create(&volume, "bucket").unwrap();
+        buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
         Self { top, volume }
     }
 
@@ -58,6 +57,10 @@ impl Fixture {
         Self { top, volume }
     }
 
+    fn name<'a>(&'a self, id: &'a str) -> UploadName<'a> {
+        UploadName { bucket: self.volume.bucket("bucket"), key: KEY, id }
+    }
+
     fn begin(&self) -> String {
         self.begin_with(None)
     }
@@ -65,11 +68,11 @@ impl Fixture {
     fn begin_with(&self, checksum: Option<(Algorithm, Kind)>) -> String {
         let mut record = Record::new(0, 0, [0; 16]);
         record.user_metadata = vec![(b"name".to_vec(), b"value".to_vec())];
-        create(&self.volume, "bucket", KEY, NewUpload { record, checksum }).unwrap().0
+        create(self.volume.uploads(), self.volume.bucket("bucket"), KEY, NewUpload { record, checksum }).unwrap().0
     }
 
     fn plan(&self, id: &str, number: u32, size: Option<usize>) -> Result<PartTarget> {
-        plan_part(&self.volume, &name(id), number, size.map(|size| size as u64), false)
+        plan_part(self.volume.uploads(), &self.name(id), number, size.map(|size| size as u64), false)
     }
 
     fn put(&self, id: &str, number: u32, bytes: &[u8]) -> ChosenPart {
@@ -85,7 +88,7 @@ impl Fixture {
         let tail = (aligned < bytes.len()).then(|| (aligned as u64, bytes[aligned..].to_vec()));
         let md5 = Md5::of(bytes);
         let checksum = target.checksum.map(|(algorithm, _)| value_of(algorithm, bytes));
-        finish_part(&self.volume, target, bytes.len() as u64, tail, md5, checksum).unwrap();
+        finish_part(self.volume.disk(), target, bytes.len() as u64, tail, md5, checksum).unwrap();
         ChosenPart { number, md5: Some(md5), checksum: None }
     }
 
@@ -97,7 +100,7 @@ impl Fixture {
         let progress = AtomicU64::new(0);
         let mut completion = Completion { condition, ..completion(id, parts) };
         loop {
-            match complete(&self.volume, &mut completion, &progress) {
+            match complete(self.volume.uploads(), self.volume.disk(), &mut completion, &progress) {
                 Err(StoreError::Upload(UploadError::Written)) => std::thread::sleep(std::time::Duration::from_millis(5)),
                 published => return Ok((published?, progress.into_inner())),
             }
@@ -105,7 +108,7 @@ impl Fixture {
     }
 
     fn object(&self) -> Object {
-        open::open(&self.volume, "bucket", KEY).unwrap()
+        self.volume.bucket("bucket").open(KEY).unwrap()
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -130,10 +133,6 @@ impl Fixture {
         let left = |path: &str| std::fs::read_dir(self.own(path)).map_or(0, Iterator::count);
         assert_eq!((left("uploads/bucket"), left("staging")), (0, 0));
     }
-}
-
-fn name(id: &str) -> UploadName<'_> {
-    UploadName { bucket: "bucket", key: KEY, id }
 }
 
 fn completion(id: &str, parts: &[ChosenPart]) -> Completion {
@@ -238,7 +237,7 @@ fn a_part_that_comes_again_replaces_the_first() {
     let stale = fixture.put(&id, 2, &part(9, S));
     let chosen = [fixture.put(&id, 1, &bytes[0]), fixture.put(&id, 2, &bytes[1]), fixture.put(&id, 3, &bytes[2])];
     assert_eq!(fixture.upload_files(&id).iter().filter(|name| name.starts_with("part.")).count(), 1, "replaced files are gone");
-    let listed = list_parts(&fixture.volume, &name(&id), 0, 1000).unwrap();
+    let listed = list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 1000).unwrap();
     assert_eq!(listed.parts.iter().map(|part| Some(part.md5)).collect::<Vec<_>>(), chosen.map(|part| part.md5));
     assert_eq!(fixture.complete(&id, &[chosen[0], stale]).unwrap_err(), UploadError::Part { number: 2 }.into());
     let (_, copied) = fixture.complete(&id, &chosen).unwrap();
@@ -270,13 +269,16 @@ fn lists_that_s3_refuses_leave_the_upload_as_it_was() {
         assert_eq!(fixture.complete(&id, &list).unwrap_err(), error.into());
     }
     let mut sized = Completion { size: Some(1), ..completion(&id, &[one, three]) };
-    assert_eq!(complete(&fixture.volume, &mut sized, &AtomicU64::new(0)).unwrap_err(), UploadError::Size.into());
+    assert_eq!(
+        complete(fixture.volume.uploads(), fixture.volume.disk(), &mut sized, &AtomicU64::new(0)).unwrap_err(),
+        UploadError::Size.into()
+    );
     let never: Condition = Box::new(|_| false);
     let conditional = fixture.complete_if(&id, &[one, three], Some(never));
     assert_eq!(conditional.unwrap_err(), StoreError::PreconditionFailed { was_there: false });
-    assert!(matches!(open::open(&fixture.volume, "bucket", KEY), Err(StoreError::NoObject)));
+    assert!(matches!(fixture.volume.bucket("bucket").open(KEY), Err(StoreError::NoObject)));
     let mut sized = Completion { size: Some(S as u64 + 100), ..completion(&id, &[one, two]) };
-    complete(&fixture.volume, &mut sized, &AtomicU64::new(0)).unwrap();
+    complete(fixture.volume.uploads(), fixture.volume.disk(), &mut sized, &AtomicU64::new(0)).unwrap();
     assert!(fixture.bytes() == bytes[..2].concat());
     fixture.assert_clean();
 }
@@ -296,7 +298,7 @@ fn the_same_complete_again_is_answered_as_the_first() {
     for unknown in [other.as_str(), "", "../../bucket", &id[1..]] {
         assert_eq!(fixture.complete(unknown, &chosen).unwrap_err(), UploadError::NotFound.into(), "{unknown}");
     }
-    assert_eq!(abort(&fixture.volume, &name(&id)).unwrap_err(), UploadError::NotFound.into());
+    assert_eq!(abort(fixture.volume.uploads(), &fixture.name(&id)).unwrap_err(), UploadError::NotFound.into());
     // Another upload's object at the key: the old id is unknown.
     let second = fixture.begin();
     fixture.complete(&second, &[fixture.put(&second, 1, b"second")]).unwrap();
@@ -307,20 +309,20 @@ fn the_same_complete_again_is_answered_as_the_first() {
 #[test]
 fn an_id_belongs_to_its_bucket_and_key() {
     let fixture = Fixture::new();
-    bucket::create(&fixture.volume, "other").unwrap();
+    buckets::create(fixture.volume.bucket("other"), fixture.volume.uploads()).unwrap();
     let id = fixture.begin();
     let wrong = [
-        (UploadName { bucket: "other", ..name(&id) }, UploadError::NotFound.into()),
-        (UploadName { key: b"dir/key2", ..name(&id) }, UploadError::NotFound.into()),
-        (UploadName { bucket: ".", ..name(&id) }, StoreError::NoBucket),
-        (UploadName { bucket: "missing", ..name(&id) }, StoreError::NoBucket),
+        (UploadName { bucket: fixture.volume.bucket("other"), ..fixture.name(&id) }, UploadError::NotFound.into()),
+        (UploadName { key: b"dir/key2", ..fixture.name(&id) }, UploadError::NotFound.into()),
+        (UploadName { bucket: fixture.volume.bucket("."), ..fixture.name(&id) }, StoreError::NoBucket),
+        (UploadName { bucket: fixture.volume.bucket("missing"), ..fixture.name(&id) }, StoreError::NoBucket),
     ];
     for (wrong, error) in wrong {
-        assert_eq!(list_parts(&fixture.volume, &wrong, 0, 1).unwrap_err(), error);
-        assert_eq!(plan_part(&fixture.volume, &wrong, 1, None, false).err(), Some(error));
-        assert_eq!(abort(&fixture.volume, &wrong).unwrap_err(), error);
+        assert_eq!(list_parts(fixture.volume.uploads(), &wrong, 0, 1).unwrap_err(), error);
+        assert_eq!(plan_part(fixture.volume.uploads(), &wrong, 1, None, false).err(), Some(error));
+        assert_eq!(abort(fixture.volume.uploads(), &wrong).unwrap_err(), error);
     }
-    assert!(list_parts(&fixture.volume, &name(&id), 0, 1).unwrap().parts.is_empty());
+    assert!(list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 1).unwrap().parts.is_empty());
     assert_eq!(fixture.plan(&id, 0, None).err(), Some(UploadError::Part { number: 0 }.into()));
     assert_eq!(fixture.plan(&id, 10_001, None).err(), Some(UploadError::Part { number: 10_001 }.into()));
 }
@@ -332,10 +334,10 @@ fn abort_closes_the_parts_that_are_being_written() {
     fixture.put(&id, 1, &part(1, S));
     let (slot, stray) = (fixture.plan(&id, 2, Some(S)).unwrap(), fixture.plan(&id, 3, None).unwrap());
     assert!(!slot.is_closed() && !stray.is_closed());
-    abort(&fixture.volume, &name(&id)).unwrap();
+    abort(fixture.volume.uploads(), &fixture.name(&id)).unwrap();
     assert!(slot.is_closed() && stray.is_closed());
     std::fs::File::from(stray.file.try_clone().unwrap()).write_all_at(b"late", 0).unwrap();
-    let late = finish_part(&fixture.volume, stray, 4, None, Md5::of(b"late"), None);
+    let late = finish_part(fixture.volume.disk(), stray, 4, None, Md5::of(b"late"), None);
     assert_eq!(late.unwrap_err(), UploadError::NotFound.into());
     drop(slot);
     assert_eq!(fixture.plan(&id, 4, None).err(), Some(UploadError::NotFound.into()));
@@ -392,13 +394,13 @@ fn a_crash_before_the_rename_leaves_the_upload_and_after_it_the_object() {
     let torn = std::fs::OpenOptions::new().append(true).open(fixture.own("uploads/bucket").join(&id).join("parts")).unwrap();
     std::io::Write::write_all(&mut &torn, &[1; 50]).unwrap();
     let fixture = fixture.restarted();
-    assert_eq!(list_parts(&fixture.volume, &name(&id), 0, 10).unwrap().parts.len(), 2);
+    assert_eq!(list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 10).unwrap().parts.len(), 2);
     // Marked, and then killed before the rename.
     let directory: OwnedFd = std::fs::File::open(fixture.own("uploads/bucket").join(&id)).unwrap().into();
-    let slots = Place::Slot { slot_size: S as u64 }.file_name();
+    let slots = PartFile::Slot { slot_size: S as u64 }.file_name();
     manifest::choose(&directory, &slots).unwrap();
     let fixture = fixture.restarted();
-    assert_eq!(list_parts(&fixture.volume, &name(&id), 0, 10).unwrap().parts.len(), 2);
+    assert_eq!(list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 10).unwrap().parts.len(), 2);
     // Killed right after the rename: the object is there, the rest is swept, the repeated Complete answered.
     let saved = fixture.own("uploads/saved");
     std::fs::create_dir(&saved).unwrap();
@@ -407,7 +409,17 @@ fn a_crash_before_the_rename_leaves_the_upload_and_after_it_the_object() {
     }
     let (first, _) = fixture.complete(&id, &chosen).unwrap();
     std::fs::rename(&saved, fixture.own("uploads/bucket").join(&id)).unwrap();
-    assert!(list_uploads(&fixture.volume, "bucket", &UploadsQuery { max: 9, ..Default::default() }).unwrap().uploads.is_empty());
+    assert!(
+        list_uploads(
+            fixture.volume.uploads(),
+            fixture.volume.snapshots(),
+            fixture.volume.bucket("bucket"),
+            &UploadsQuery { max: 9, ..Default::default() }
+        )
+        .unwrap()
+        .uploads
+        .is_empty()
+    );
     let fixture = fixture.restarted();
     fixture.assert_clean();
     assert_eq!(fixture.complete(&id, &chosen).unwrap().0.record, first.record);
@@ -431,15 +443,15 @@ fn a_crash_while_gaps_are_taken_out() {
     let (size, step) = (sys::stat::of(&slots).unwrap().size, S as u64);
     // The second of two steps was not reached.
     let mut plan = gaps::Collapsed::plan(step, size, vec![(3 * step, step)]);
-    if plan.carry_out(&fixture.volume, &directory, &slots).is_err() {
+    if plan.carry_out(fixture.volume.disk(), &directory, &slots).is_err() {
         return assert_eq!(fixture.complete(&id, &chosen).unwrap().0.record.size, size - 2 * step);
     }
     let mut whole = gaps::Collapsed::plan(step, size, vec![(step, step), (3 * step, step)]);
     std::fs::remove_file(fixture.own("uploads/bucket").join(&id).join("collapsed")).unwrap();
     let scratch = tempfile::tempfile().unwrap().into();
-    assert!(whole.carry_out(&fixture.volume, &directory, &scratch).is_err(), "only the plan is written");
+    assert!(whole.carry_out(fixture.volume.disk(), &directory, &scratch).is_err(), "only the plan is written");
     let fixture = fixture.restarted();
-    let listed = list_parts(&fixture.volume, &name(&id), 0, 10).unwrap();
+    let listed = list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 10).unwrap();
     assert_eq!(listed.parts.iter().map(|part| part.number).collect::<Vec<_>>(), numbers);
     assert_eq!(fixture.complete(&id, &[chosen[0], unchosen]).unwrap_err(), UploadError::Part { number: 4 }.into());
     fixture.complete(&id, &chosen).unwrap();
@@ -455,7 +467,7 @@ fn a_part_torn_while_gaps_were_taken_out_is_refused() {
     let directory: OwnedFd = std::fs::File::open(fixture.own("uploads/bucket").join(&id)).unwrap().into();
     let file = fixture.own("uploads/bucket").join(&id).join(format!("data.{S}"));
     let mut plan = gaps::Collapsed::plan(S as u64, 3 * S as u64, vec![(S as u64, S as u64)]);
-    assert!(plan.carry_out(&fixture.volume, &directory, &tempfile::tempfile().unwrap().into()).is_err());
+    assert!(plan.carry_out(fixture.volume.disk(), &directory, &tempfile::tempfile().unwrap().into()).is_err());
     std::fs::OpenOptions::new().write(true).open(file).unwrap().write_all_at(b"torn", 2 * S as u64 + 5).unwrap();
     let fixture = fixture.restarted();
     assert_eq!(fixture.complete(&id, &chosen).unwrap_err(), UploadError::Part { number: 3 }.into());
@@ -520,11 +532,15 @@ fn checksums_of_objects_are_made_of_those_of_the_parts() {
             }
         };
         let wrong = Some(Checksum::from(value_of(algorithm, b"wrong")));
-        let refused =
-            complete(&fixture.volume, &mut Completion { checksum: wrong, ..completion(&id, &parts) }, &AtomicU64::new(0));
+        let refused = complete(
+            fixture.volume.uploads(),
+            fixture.volume.disk(),
+            &mut Completion { checksum: wrong, ..completion(&id, &parts) },
+            &AtomicU64::new(0),
+        );
         assert_eq!(refused.unwrap_err(), UploadError::Checksum.into());
         let mut right = Completion { checksum: Some(expected), ..completion(&id, &parts) };
-        let published = complete(&fixture.volume, &mut right, &AtomicU64::new(0)).unwrap();
+        let published = complete(fixture.volume.uploads(), fixture.volume.disk(), &mut right, &AtomicU64::new(0)).unwrap();
         assert_eq!(crate::store::names::checksum::of_record(&published.record), Some(expected));
         assert_eq!(fixture.object().state.record.unwrap().checksum, published.record.checksum);
     }
@@ -571,12 +587,12 @@ fn checksums_that_the_upload_did_not_announce() {
         let row = (announced, sent, given);
         let fixture = Fixture::new();
         let id = fixture.begin_with(announced);
-        let planned = plan_sent_part(&fixture.volume, &name(&id), 1, Some(3), false, sent);
+        let planned = plan_sent_part(fixture.volume.uploads(), &fixture.name(&id), 1, Some(3), false, sent);
         assert_eq!(planned.as_ref().err(), refused_part.map(StoreError::from).as_ref(), "{row:?}");
         let Ok(target) = planned else { continue };
         std::fs::File::from(target.file.try_clone().unwrap()).write_all_at(b"abc", target.offset).unwrap();
         let stored = sent.or(announced.map(|(algorithm, _)| algorithm)).map(|algorithm| value_of(algorithm, b"abc"));
-        finish_part(&fixture.volume, target, 3, None, Md5::of(b"abc"), stored).unwrap();
+        finish_part(fixture.volume.disk(), target, 3, None, Md5::of(b"abc"), stored).unwrap();
         let chosen = ChosenPart { number: 1, md5: Some(Md5::of(b"abc")), checksum: given };
         let completed = fixture.complete(&id, &[chosen]).map(drop);
         assert_eq!(completed, refused.map_or(Ok(()), |error| Err(error.into())), "{row:?}");
@@ -594,7 +610,12 @@ fn checksums_that_the_upload_did_not_announce() {
         let fixture = Fixture::new();
         let id = fixture.begin_with(Some((Crc32, Kind::FullObject)));
         let parts = vec![fixture.put(&id, 1, b"abc")];
-        let refusal = complete(&fixture.volume, &mut Completion { id: id.clone(), parts, ..field }, &AtomicU64::new(0));
+        let refusal = complete(
+            fixture.volume.uploads(),
+            fixture.volume.disk(),
+            &mut Completion { id: id.clone(), parts, ..field },
+            &AtomicU64::new(0),
+        );
         assert_eq!(refusal.unwrap_err(), refused.into());
     }
 }
@@ -603,10 +624,10 @@ fn checksums_that_the_upload_did_not_announce() {
 fn parts_copied_from_objects() {
     let fixture = Fixture::new();
     std::fs::write(fixture.top.path().join("bucket/source"), part(5, 2 * S + 11)).unwrap();
-    let source = open::open(&fixture.volume, "bucket", b"source").unwrap();
+    let source = fixture.volume.bucket("bucket").open(b"source").unwrap();
     let id = fixture.begin_with(Some((Algorithm::Crc32, Kind::Composite)));
     let (stop, end) = (AtomicBool::new(false), 2 * S as u64 + 11);
-    let copy = |number, range| copy_part(&fixture.volume, &name(&id), number, &source, range, &stop).unwrap();
+    let copy = |number, range| copy_part(fixture.volume.uploads(), &fixture.name(&id), number, &source, range, &stop).unwrap();
     let copied = [copy(1, 11..S as u64 + 11), copy(2, 0..S as u64), copy(3, S as u64..end)];
     let bytes = part(5, 2 * S + 11);
     let expected = [&bytes[11..S + 11], &bytes[..S], &bytes[S..]];
@@ -626,11 +647,17 @@ fn nine_hundred_parts_beside_full_metadata() {
     let fixture = Fixture::new();
     let mut record = Record::new(0, 0, [0; 16]);
     record.user_metadata = vec![(b"long".to_vec(), vec![b'v'; 2044])];
-    let (id, _) = create(&fixture.volume, "bucket", KEY, NewUpload { record: record.clone(), checksum: None }).unwrap();
+    let (id, _) = create(
+        fixture.volume.uploads(),
+        fixture.volume.bucket("bucket"),
+        KEY,
+        NewUpload { record: record.clone(), checksum: None },
+    )
+    .unwrap();
     let zeros = Md5::of(&vec![0; S]);
     // Bytes that were never written are zeros: the file has the size of 4.4 GiB and no blocks.
-    let upload = table::find(&fixture.volume, &name(&id)).unwrap();
-    let place = Place::Slot { slot_size: S as u64 };
+    let upload = fixture.volume.uploads().find(&fixture.name(&id)).unwrap();
+    let place = PartFile::Slot { slot_size: S as u64 };
     let file = sys::path::create_new(&upload.directory, &place.file_name(), 0o644, false).unwrap();
     sys::space::truncate(&file, u64::from(COUNT) * S as u64).unwrap();
     for number in 1..=COUNT {
@@ -654,9 +681,11 @@ fn nine_hundred_parts_beside_full_metadata() {
 fn uploads_are_listed_by_key_then_time() {
     let fixture = Fixture::new();
     let new = || NewUpload { record: Record::new(0, 0, [0; 16]), checksum: None };
-    let begin = |key: &[u8]| create(&fixture.volume, "bucket", key, new()).unwrap().0;
+    let begin = |key: &[u8]| create(fixture.volume.uploads(), fixture.volume.bucket("bucket"), key, new()).unwrap().0;
     let ids = [b"b".as_slice(), b"a/2", b"a/1", b"b", b"c/x"].map(begin);
-    let list = |query: UploadsQuery<'_>| list_uploads(&fixture.volume, "bucket", &query).unwrap();
+    let list = |query: UploadsQuery<'_>| {
+        list_uploads(fixture.volume.uploads(), fixture.volume.snapshots(), fixture.volume.bucket("bucket"), &query).unwrap()
+    };
     let keys = |page: &UploadsPage| page.uploads.iter().map(|upload| upload.id.clone()).collect::<Vec<_>>();
     let all = UploadsQuery { max: 1000, ..Default::default() };
     assert_eq!(keys(&list(all)), [2, 1, 0, 3, 4].map(|index: usize| ids[index].clone()));
@@ -676,9 +705,12 @@ fn uploads_are_listed_by_key_then_time() {
     assert_eq!((page.common_prefixes, page.next), (vec![b"a/".to_vec()], Some((b"a/".to_vec(), String::new()))));
     let page = list(UploadsQuery { key_marker: b"a/", ..delimited });
     assert_eq!((keys(&page).len(), page.common_prefixes), (2, vec![b"c/".to_vec()]));
-    abort(&fixture.volume, &UploadName { bucket: "bucket", key: b"b", id: &ids[0] }).unwrap();
+    abort(fixture.volume.uploads(), &UploadName { bucket: fixture.volume.bucket("bucket"), key: b"b", id: &ids[0] }).unwrap();
     assert_eq!(keys(&list(all)).len(), 4);
-    assert_eq!(list_uploads(&fixture.volume, "absent", &all).unwrap_err(), StoreError::NoBucket);
+    assert_eq!(
+        list_uploads(fixture.volume.uploads(), fixture.volume.snapshots(), fixture.volume.bucket("absent"), &all).unwrap_err(),
+        StoreError::NoBucket
+    );
 }
 
 #[test]
@@ -688,9 +720,9 @@ fn parts_are_listed_in_pages() {
     for number in [9, 2, 5] {
         fixture.put(&id, number, &part(number, 10));
     }
-    let page = list_parts(&fixture.volume, &name(&id), 0, 2).unwrap();
+    let page = list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 2).unwrap();
     assert_eq!((page.parts.iter().map(|part| part.number).collect::<Vec<_>>(), page.is_truncated), (vec![2, 5], true));
-    let page = list_parts(&fixture.volume, &name(&id), 5, 2).unwrap();
+    let page = list_parts(fixture.volume.uploads(), &fixture.name(&id), 5, 2).unwrap();
     assert_eq!((page.parts[0].number, page.parts[0].size, page.is_truncated), (9, 10, false));
     assert_eq!(page.parts[0].md5, Md5::of(&part(9, 10)));
 }
@@ -700,11 +732,11 @@ fn a_bucket_takes_its_uploads_along() {
     let fixture = Fixture::new();
     let id = fixture.begin();
     let target = fixture.plan(&id, 1, Some(S)).unwrap();
-    bucket::delete(&fixture.volume, "bucket", &AtomicBool::new(false)).unwrap();
+    buckets::delete(fixture.volume.bucket("bucket"), fixture.volume.uploads(), &AtomicBool::new(false)).unwrap();
     assert!(target.is_closed());
     drop(target);
     fixture.assert_clean();
-    bucket::create(&fixture.volume, "bucket").unwrap();
+    buckets::create(fixture.volume.bucket("bucket"), fixture.volume.uploads()).unwrap();
     assert_eq!(fixture.plan(&id, 1, None).err(), Some(UploadError::NotFound.into()));
 }
 
@@ -727,13 +759,13 @@ fn a_directory_object_can_be_uploaded_in_parts() {
     let fixture = Fixture::new();
     for bytes in [b"".as_slice(), b"body"] {
         let new = NewUpload { record: Record::new(0, 0, [0; 16]), checksum: None };
-        let (id, _) = create(&fixture.volume, "bucket", b"d/", new).unwrap();
-        let name = UploadName { bucket: "bucket", key: b"d/", id: &id };
-        let target = plan_part(&fixture.volume, &name, 1, None, false).unwrap();
+        let (id, _) = create(fixture.volume.uploads(), fixture.volume.bucket("bucket"), b"d/", new).unwrap();
+        let name = UploadName { bucket: fixture.volume.bucket("bucket"), key: b"d/", id: &id };
+        let target = plan_part(fixture.volume.uploads(), &name, 1, None, false).unwrap();
         let one = fixture.fill(target, 1, bytes);
         let mut wanted = Completion { key: b"d/".to_vec(), ..completion(&id, &[one]) };
-        complete(&fixture.volume, &mut wanted, &AtomicU64::new(0)).unwrap();
-        let object = open::open(&fixture.volume, "bucket", b"d/").unwrap();
+        complete(fixture.volume.uploads(), fixture.volume.disk(), &mut wanted, &AtomicU64::new(0)).unwrap();
+        let object = fixture.volume.bucket("bucket").open(b"d/").unwrap();
         assert_eq!((object.state.size, object.state.record.unwrap().parts), (bytes.len() as u64, 1));
         fixture.assert_clean();
     }
@@ -750,14 +782,14 @@ fn direct_writes_end_in_a_buffered_tail() {
     room[start..start + aligned].copy_from_slice(&bytes[..aligned]);
     let mut chosen = Vec::new();
     for (number, size) in [(1, aligned), (2, aligned - 4096 + 5)] {
-        let target = plan_part(&fixture.volume, &name(&id), number, Some(size as u64), true).unwrap();
+        let target = plan_part(fixture.volume.uploads(), &fixture.name(&id), number, Some(size as u64), true).unwrap();
         assert_eq!(target.offset, (number as u64 - 1) * aligned as u64);
         let front = size / 4096 * 4096;
         let file = std::fs::File::from(target.file.try_clone().unwrap());
         file.write_all_at(&room[start..start + front], target.offset).unwrap();
         let tail = (front < size).then(|| (front as u64, bytes[front..size].to_vec()));
         let md5 = Md5::of(&bytes[..size]);
-        finish_part(&fixture.volume, target, size as u64, tail, md5, None).unwrap();
+        finish_part(fixture.volume.disk(), target, size as u64, tail, md5, None).unwrap();
         chosen.push(ChosenPart { number, md5: Some(md5), checksum: None });
     }
     assert_eq!(fixture.complete(&id, &chosen).unwrap().1, 0);

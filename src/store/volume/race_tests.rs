@@ -5,14 +5,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::config::Durability;
-use crate::store::buckets::bucket;
+use crate::store::buckets;
 use crate::store::disk::meddle::{self, Point};
-use crate::store::disk::stage;
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key;
 use crate::store::names::record::Record;
-use crate::store::objects::commit::{self, Condition, Upload};
-use crate::store::objects::{delete, open};
+use crate::store::objects::commit::{FilledFile, commit};
+use crate::store::objects::write::{Condition, Write};
 use crate::store::volume::Volume;
 use crate::sys;
 
@@ -29,7 +28,7 @@ impl Fixture {
     fn new() -> Self {
         let top = tempfile::tempdir().unwrap();
         let volume = open(top.path());
-        bucket::create(&volume, "bucket").unwrap();
+        buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
         Self { top, volume }
     }
 
@@ -39,14 +38,14 @@ impl Fixture {
 
     fn put_if(&self, key: &str, bytes: &[u8], condition: Option<Condition>) -> Result<()> {
         let path = key::locate(key.as_bytes())?.path;
-        let staged = stage::stage(&self.volume, "bucket", &path, None, false)?;
+        let staged = self.volume.bucket("bucket").stage(&path, None, false)?;
         let (bucket, key, tail) = ("bucket".to_owned(), key.as_bytes().to_vec(), Some((0, bytes.to_vec())));
         let (size, record) = (bytes.len() as u64, Record::new(0, 0, [0; 16]));
-        commit::commit(&self.volume, Upload { bucket, key, staged, size, tail, record, condition }).map(drop)
+        commit(self.volume.disk(), Write { bucket, key, record, condition }, FilledFile { staged, size, tail }).map(drop)
     }
 
     fn get(&self, key: &str) -> Result<Vec<u8>> {
-        let object = open::open(&self.volume, "bucket", key.as_bytes())?;
+        let object = self.volume.bucket("bucket").open(key.as_bytes())?;
         let mut bytes = vec![0; object.state.size as usize];
         sys::file::read_full_at(&object.file, &mut bytes, 0)?;
         Ok(bytes)
@@ -236,7 +235,7 @@ fn a_condition_takes_only_the_file_for_which_it_held() {
         assert!(theirs.is_at(&fixture.path("a")), "{theirs:?}");
         fixture.put("b", b"old").unwrap();
         let meddling = once(Point::Remove, theirs, fixture.path("b"));
-        let deleted = meddle::beside(meddling, || delete::delete(&fixture.volume, "bucket", b"b", is_there(3).as_ref()));
+        let deleted = meddle::beside(meddling, || fixture.volume.bucket("bucket").delete(b"b", is_there(3).as_ref()));
         match theirs {
             Theirs::File => assert_eq!(deleted.unwrap_err(), StoreError::PreconditionFailed { was_there: true }),
             _ => assert_eq!(deleted.unwrap_err(), StoreError::NoObject),
@@ -266,7 +265,7 @@ fn a_delete_takes_nothing_but_a_file() {
         let fixture = Fixture::new();
         fixture.put("a", b"old").unwrap();
         let meddling = once(Point::Remove, theirs, fixture.path("a"));
-        let deleted = meddle::beside(meddling, || delete::delete(&fixture.volume, "bucket", b"a", None));
+        let deleted = meddle::beside(meddling, || fixture.volume.bucket("bucket").delete(b"a", None));
         assert!(deleted.is_ok(), "{theirs:?}");
         assert!(theirs.is_at(&fixture.path("a")), "{theirs:?}: {:?}", fixture.staged());
         assert_eq!((fixture.staged(), fixture.aside()), (vec![], vec![]), "{theirs:?}");
@@ -289,7 +288,7 @@ impl Verb {
         let ended = match self {
             Self::Beside => fixture.put(&format!("{key}/b"), b"beside"),
             Self::Overwrite => fixture.put(key, b"new"),
-            Self::Delete => delete::delete(&fixture.volume, "bucket", key.as_bytes(), None).map(drop),
+            Self::Delete => fixture.volume.bucket("bucket").delete(key.as_bytes(), None).map(drop),
         };
         assert_eq!(ended, Ok(()));
     }
@@ -375,7 +374,7 @@ fn what_comes_while_something_is_put_back_keeps_the_name() {
             }
         };
         let ended = meddle::beside(program, || match verb {
-            Verb::Delete => delete::delete(&fixture.volume, "bucket", b"a", None).map(drop),
+            Verb::Delete => fixture.volume.bucket("bucket").delete(b"a", None).map(drop),
             _ => fixture.put("a", b"new"),
         });
         assert!(matches!(ended, Ok(()) | Err(StoreError::Foreign)), "{verb:?}: {ended:?}");
@@ -419,7 +418,7 @@ fn a_directory_in_the_place_of_one_that_is_pruned_stays() {
             });
         }
     };
-    meddle::beside(program, || delete::delete(&fixture.volume, "bucket", b"d/a", None)).unwrap();
+    meddle::beside(program, || fixture.volume.bucket("bucket").delete(b"d/a", None)).unwrap();
     assert!(Theirs::Directory.is_at(&fixture.path("d")));
 }
 

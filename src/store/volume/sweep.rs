@@ -2,26 +2,33 @@
 //! can be proved ours: by a name of a shape that only we give (`staging`), and by what lies there. What was somebody else's goes
 //! back to its place, or is kept aside. Unnamed files have vanished by themselves.
 
-use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::Volume;
-use crate::store::disk::displace::{self, Back, Spot, Turning};
-use crate::store::disk::reading::Reading;
+use crate::store::disk::displace::{self, Back, Turning};
+use crate::store::disk::own::names_in;
+use crate::store::disk::spot::Spot;
 use crate::store::disk::staging::{Identity, Purpose, Staging};
-use crate::store::disk::tree::{self, directories_in};
+use crate::store::disk::{Disk, home, tree};
 use crate::store::names::key::OBJECT_OF_DIRECTORY;
 use crate::store::uploads;
-use crate::store::uploads::create::{is_file_name, is_upload_id};
 use crate::sys::path::Symlinks;
-use crate::sys::{self, Errno, FileKind, FileStat};
+use crate::sys::{self, FileKind, FileStat};
 
-/// Settles everything in staging, as far as it goes; what cannot be settled stays for the next start.
-pub(in crate::store) fn staging(volume: &Volume, staging: &Arc<Staging>) {
+/// Settles what is left everywhere; how many things lie in `.sluice/aside` then.
+pub(super) fn all(disk: &Disk) -> usize {
+    let Some(own) = disk.own_if_any() else { return 0 };
+    staging(disk, &own.staging);
+    home::sweep_all(disk, |hidden| staging(disk, hidden));
+    uploads::sweep_completed(disk);
+    own.staging.count_aside()
+}
+
+/// Settles everything in one staging directory, as far as it goes; what cannot be settled stays for the next start.
+fn staging(disk: &Disk, staging: &Arc<Staging>) {
     for name in names_in(staging.directory()) {
         let Ok(stat) = sys::stat::at(staging.directory(), &name) else { continue };
-        let left = Left { volume, staging, name: &name, stat };
+        let left = Left { disk, staging, name: &name, stat };
         if left.settle().is_none() {
             let place = Purpose::decode(&name).map(|purpose| purpose.place().to_vec()).unwrap_or_default();
             // It has said why not.
@@ -30,98 +37,9 @@ pub(in crate::store) fn staging(volume: &Volume, staging: &Arc<Staging>) {
     }
 }
 
-/// The names in a directory of ours.
-pub(in crate::store) fn names_in(directory: &OwnedFd) -> Vec<Vec<u8>> {
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut buffer = sys::dir::buffer(32 * 1024);
-    let listed = sys::path::open_dir(directory, b"", Symlinks::Deny).and_then(|directory| {
-        sys::dir::read(&directory, &mut buffer, |entry| {
-            names.push(entry.name.to_vec());
-            ControlFlow::<()>::Continue(())
-        })
-    });
-    if let Err(errno) = listed {
-        tracing::warn!(%errno, "what an earlier process left in .sluice stays there");
-    }
-    names
-}
-
-/// Removes an upload in staging, or the uploads of a bucket. What is no file of an upload is not ours, and is kept; what cannot be
-/// removed now goes at the next start.
-pub(in crate::store) fn upload(reading: Reading<'_>, staging: &Staging, name: &[u8]) {
-    // Again where an upload came into the directory of its bucket, or a part into that of its upload, after that was moved here.
-    const ATTEMPTS: usize = 8;
-    for _ in 0..ATTEMPTS {
-        let Ok(directory) = sys::path::open_dir(staging.directory(), name, Symlinks::Deny) else { return };
-        match remove_uploads(reading, &directory).and_then(|()| remove_upload(&directory)) {
-            Ok(()) | Err(Leftover::Ours) => {}
-            Err(Leftover::Foreign) => {
-                // It has said why not.
-                let _ = staging.keep_aside(name, b"");
-                return;
-            }
-        }
-        if sys::path::rmdir(staging.directory(), name) != Err(Errno::NOTEMPTY) {
-            return;
-        }
-    }
-}
-
-/// Why something stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leftover {
-    /// It could not be removed, or something came into it.
-    Ours,
-    /// There is something in it that no upload has.
-    Foreign,
-}
-
-impl From<Errno> for Leftover {
-    fn from(_: Errno) -> Self {
-        Self::Ours
-    }
-}
-
-/// Removes the uploads in this directory.
-fn remove_uploads(reading: Reading<'_>, directory: &OwnedFd) -> Result<(), Leftover> {
-    let mut all = Ok(());
-    for id in directories_in(reading, directory)? {
-        let upload = sys::path::open_dir(directory, &id, Symlinks::Deny).map_err(Leftover::from);
-        let removed = upload.and_then(|upload| if is_upload_id(&id) { remove_upload(&upload) } else { Err(Leftover::Foreign) });
-        match removed.and_then(|()| Ok(sys::path::rmdir(directory, &id)?)) {
-            Ok(()) => {}
-            // What is somebody's decides.
-            Err(Leftover::Foreign) => all = Err(Leftover::Foreign),
-            Err(Leftover::Ours) => all = all.and(Err(Leftover::Ours)),
-        }
-    }
-    all
-}
-
-/// Removes the files of an upload.
-fn remove_upload(directory: &OwnedFd) -> Result<(), Leftover> {
-    let (mut names, mut is_whole) = (Vec::<Vec<u8>>::new(), true);
-    let mut buffer = sys::dir::buffer(32 * 1024);
-    let _ = sys::dir::read(directory, &mut buffer, |entry| {
-        if is_file_name(entry.name) && entry.kind_in(directory).is_ok_and(|kind| kind == FileKind::Regular) {
-            names.push(entry.name.to_vec());
-        } else {
-            is_whole = false;
-        }
-        ControlFlow::<()>::Continue(())
-    })?;
-    for name in names {
-        match sys::path::unlink(directory, &name) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    if is_whole { Ok(()) } else { Err(Leftover::Foreign) }
-}
-
 /// Something in staging.
 struct Left<'a> {
-    volume: &'a Volume,
+    disk: &'a Disk,
     staging: &'a Arc<Staging>,
     name: &'a [u8],
     stat: FileStat,
@@ -130,14 +48,14 @@ struct Left<'a> {
 /// The place that something has, or is to get again.
 struct Found<'a> {
     directory: OwnedFd,
-    bucket: &'a str,
+    top: &'a str,
     folder: &'a [u8],
     name: &'a [u8],
 }
 
 impl Found<'_> {
     fn spot(&self) -> Spot<'_> {
-        Spot { directory: &self.directory, bucket: self.bucket, folder: self.folder, name: self.name }
+        Spot { directory: &self.directory, top: self.top, folder: self.folder, name: self.name }
     }
 
     /// What has the name now.
@@ -181,7 +99,7 @@ impl Left<'_> {
     }
 
     fn remove_upload(&self) -> Option<()> {
-        upload(self.volume.reading(), self.staging, self.name);
+        uploads::discard(self.disk.reading(), self.staging, self.name);
         Some(())
     }
 
@@ -190,7 +108,7 @@ impl Left<'_> {
         let found = self.find(place)?;
         match found.stat() {
             Some(there) if ours.is(&there) => {
-                let back = displace::put_back(self.volume, self.staging, self.name, found.spot(), &|now| ours.is(now));
+                let back = displace::put_back(self.disk, self.staging, self.name, found.spot(), &|now| ours.is(now));
                 if back == Ok(Back::Ours) {
                     self.staging.remove(self.name);
                 }
@@ -206,7 +124,7 @@ impl Left<'_> {
     fn give_back(&self, place: &[u8]) -> Option<()> {
         let found = self.find(place)?;
         // It is kept aside otherwise.
-        let _ = displace::give_back(self.volume, self.staging, self.name, found.spot());
+        let _ = displace::give_back(self.disk, self.staging, self.name, found.spot());
         Some(())
     }
 
@@ -233,7 +151,7 @@ impl Left<'_> {
             return None;
         }
         // What cannot be settled stays for the next start.
-        let _ = turning.settle(self.volume, found.spot());
+        let _ = turning.settle(self.disk, found.spot());
         Some(())
     }
 
@@ -268,11 +186,11 @@ impl Left<'_> {
     /// Where a path leads that stands in a name.
     fn find<'a>(&self, place: &'a [u8]) -> Option<Found<'a>> {
         let (path, name) = place.split_at(place.iter().rposition(|byte| *byte == b'/')?);
-        let directory = sys::path::open_dir(&self.volume.root, path, Symlinks::Deny).ok()?;
-        let (bucket, folder) = match path.iter().position(|byte| *byte == b'/') {
+        let directory = sys::path::open_dir(&self.disk.root, path, Symlinks::Deny).ok()?;
+        let (top, folder) = match path.iter().position(|byte| *byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (path, &path[..0]),
         };
-        Some(Found { directory, bucket: std::str::from_utf8(bucket).ok()?, folder, name: name.get(1..)? })
+        Some(Found { directory, top: std::str::from_utf8(top).ok()?, folder, name: name.get(1..)? })
     }
 }

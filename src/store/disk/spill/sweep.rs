@@ -8,17 +8,18 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::walk::{Incomplete, Order, Walk};
 use crate::base::hex;
 use crate::limits::{SPILL_GRACE, SPILL_SWEEP_DELAY, SPILL_SWEEP_REST, SPILL_SWEEP_STEP, SPILL_WALK_INTERVAL, SPILL_WALKS};
-use crate::store::disk::displace::{self, Outcome, Spot, Takes};
-use crate::store::disk::spill::Round;
-use crate::store::disk::spill::walk::{Incomplete, Order, Walk};
+use crate::store::disk::displace::{self, Outcome, Takes};
+use crate::store::disk::pins::Round;
+use crate::store::disk::root::Disk;
+use crate::store::disk::spot::Spot;
 use crate::store::disk::staging::Identity;
-use crate::store::volume::Volume;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind, FileStat};
 
-/// The thread that sweeps a volume, until this is dropped.
+/// The thread that sweeps a disk, until this is dropped.
 pub struct Sweeper {
     stop: Arc<Stop>,
 }
@@ -45,11 +46,11 @@ impl Timing {
 }
 
 impl Sweeper {
-    /// Starts the thread; `owner` keeps the volume alive.
-    pub fn start<V: Send + 'static>(owner: V, volume: fn(&V) -> &Volume) -> std::io::Result<Self> {
+    /// Starts the thread.
+    pub fn start(disk: Arc<Disk>) -> std::io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let (stops, timing) = (stop.clone(), Timing::of_this_process());
-        std::thread::Builder::new().name("sweep".into()).spawn(move || run(volume(&owner), timing, &stops))?;
+        std::thread::Builder::new().name("sweep".into()).spawn(move || run(&disk, timing, &stops))?;
         Ok(Self { stop })
     }
 }
@@ -61,10 +62,10 @@ impl Drop for Sweeper {
     }
 }
 
-fn run(volume: &Volume, timing: Timing, stop: &Stop) {
+fn run(disk: &Disk, timing: Timing, stop: &Stop) {
     let mut is_stopped = stop.wait(timing.delay);
     while !is_stopped {
-        match round(volume, timing, stop) {
+        match round(disk, timing, stop) {
             Ok(None | Some(0)) | Err(Incomplete { errno: Errno::CANCELED, .. }) => {}
             Ok(Some(count)) => tracing::info!(count, "removed metadata in .sluice/spill that no object has any more"),
             Err(Incomplete { errno, path }) => tracing::warn!(
@@ -77,7 +78,7 @@ fn run(volume: &Volume, timing: Timing, stop: &Stop) {
 }
 
 /// One round: how many files it removed; `None` where there was nothing to do.
-pub(super) fn round(volume: &Volume, timing: Timing, stop: &Stop) -> Result<Option<u64>, Incomplete> {
+pub(super) fn round(disk: &Disk, timing: Timing, stop: &Stop) -> Result<Option<u64>, Incomplete> {
     let mut pace = Pace { stop, since: Instant::now() };
     let begun_ns = sys::clock::realtime_ns();
     let grace_ns = i64::try_from(timing.grace.as_nanos()).unwrap_or(i64::MAX);
@@ -85,49 +86,49 @@ pub(super) fn round(volume: &Volume, timing: Timing, stop: &Stop) -> Result<Opti
     let is_old =
         |stat: &FileStat| stat.kind == FileKind::Regular && stat.mtime_ns.max(stat.ctime_ns).saturating_add(grace_ns) < begun_ns;
     let of_spill = |errno| Incomplete { errno, path: b".sluice/spill".to_vec() };
-    if !has_old(volume, &is_old, &mut pace).map_err(of_spill)? {
+    if !has_old(disk, &is_old, &mut pace).map_err(of_spill)? {
         return Ok(None);
     }
-    let round = volume.spill.begin_round();
+    let round = disk.pins.begin_round();
     let orders = [Order::Forward, Order::Backward].into_iter().cycle().take(SPILL_WALKS);
     for (index, order) in orders.enumerate() {
         if index > 0 && stop.wait(timing.interval) {
             return Err(of_spill(Errno::CANCELED));
         }
-        walk(volume, order, &mut pace)?;
+        walk(disk, order, &mut pace)?;
     }
     // A volume that failed may have lost changes that the walks saw.
-    if !volume.takes_changes() {
+    if !disk.takes_changes() {
         return Ok(None);
     }
-    remove(volume, &round, &is_old, &mut pace).map(Some).map_err(of_spill)
+    remove(disk, &round, &is_old, &mut pace).map(Some).map_err(of_spill)
 }
 
-fn walk(volume: &Volume, order: Order, pace: &mut Pace<'_>) -> Result<(), Incomplete> {
-    let root = sys::path::open_dir(&volume.root, b"", Symlinks::Deny);
+fn walk(disk: &Disk, order: Order, pace: &mut Pace<'_>) -> Result<(), Incomplete> {
+    let root = sys::path::open_dir(&disk.root, b"", Symlinks::Deny);
     let root = root.map_err(|errno| Incomplete { errno, path: Vec::new() })?;
-    Walk::new(volume, order, &mut |_| pace.rest()).run(root)
+    Walk::new(disk, order, &mut |_| pace.rest()).run(root)
 }
 
 /// Whether a round would be worth anything.
-fn has_old(volume: &Volume, is_old: &dyn Fn(&FileStat) -> bool, pace: &mut Pace<'_>) -> sys::Result<bool> {
+fn has_old(disk: &Disk, is_old: &dyn Fn(&FileStat) -> bool, pace: &mut Pace<'_>) -> sys::Result<bool> {
     let mut has_old = false;
-    each(volume, pace, &mut |_, stat| {
+    each(disk, pace, &mut |_, stat| {
         has_old = is_old(stat);
         Ok(!has_old)
     })?;
     Ok(has_old)
 }
 
-fn remove(volume: &Volume, round: &Round<'_>, is_old: &dyn Fn(&FileStat) -> bool, pace: &mut Pace<'_>) -> sys::Result<u64> {
-    let Some(own) = volume.own_if_any() else { return Ok(0) };
+fn remove(disk: &Disk, round: &Round<'_>, is_old: &dyn Fn(&FileStat) -> bool, pace: &mut Pace<'_>) -> sys::Result<u64> {
+    let Some(own) = disk.own_if_any() else { return Ok(0) };
     let mut count = 0;
-    each(volume, pace, &mut |text, stat| {
+    each(disk, pace, &mut |text, stat| {
         // Anything else in there is not ours.
         if let Some(name) = hex::decode(text).filter(|_| is_old(stat)) {
-            let spot = Spot { directory: &own.spill, bucket: ".sluice", folder: b"spill", name: text };
+            let spot = Spot { directory: &own.spill, top: ".sluice", folder: b"spill", name: text };
             let takes = Takes::Only(Identity::of(stat));
-            let remove = || displace::remove(volume, spot, stat, takes).map(|outcome| outcome == Outcome::Done);
+            let remove = || displace::remove(disk, spot, stat, takes).map(|outcome| outcome == Outcome::Done);
             count += u64::from(round.remove_unseen(&name, remove).map_err(|error| error.errno())?);
         }
         Ok(true)
@@ -136,9 +137,9 @@ fn remove(volume: &Volume, round: &Round<'_>, is_old: &dyn Fn(&FileStat) -> bool
 }
 
 /// Calls `take` for what is in `.sluice/spill`, until that answers false.
-fn each(volume: &Volume, pace: &mut Pace<'_>, take: &mut dyn FnMut(&[u8], &FileStat) -> sys::Result<bool>) -> sys::Result<()> {
+fn each(disk: &Disk, pace: &mut Pace<'_>, take: &mut dyn FnMut(&[u8], &FileStat) -> sys::Result<bool>) -> sys::Result<()> {
     // Its position is that of this walk alone.
-    let Some(own) = volume.own_if_any() else { return Ok(()) };
+    let Some(own) = disk.own_if_any() else { return Ok(()) };
     let directory = sys::path::open_dir(&own.spill, b"", Symlinks::Deny)?;
     let mut buffer = sys::dir::buffer(32 * 1024);
     let mut take_name = |name: &[u8]| {

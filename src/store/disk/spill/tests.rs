@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Durability;
+use crate::digest::Sha256;
 use crate::limits::{SPILL_WALK_DEPTH_MAX, SPILL_WALK_OPEN_MAX};
-use crate::store::buckets::bucket;
+use crate::store::buckets;
+use crate::store::disk::pins::*;
 use crate::store::disk::spill::sweep::{Stop, Timing, round};
 use crate::store::disk::spill::walk::{Incomplete, Order, Walk};
 use crate::store::names::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Record, SUMMARY_NAME};
 use crate::store::objects::batch::{Small, commit_each};
-use crate::store::objects::{delete, open};
+use crate::store::objects::write::Write;
+use crate::store::volume::Volume;
+use crate::sys::path::Symlinks;
+use crate::sys::{self, Errno};
 
 const NOW: Timing = Timing { delay: Duration::ZERO, grace: Duration::ZERO, interval: Duration::ZERO };
 
@@ -25,7 +30,7 @@ impl Fixture {
     fn new() -> Self {
         let top = tempfile::tempdir().unwrap();
         let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Relaxed).unwrap();
-        bucket::create(&volume, "bucket").unwrap();
+        buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
         Self { top, volume }
     }
 
@@ -42,16 +47,16 @@ impl Fixture {
     /// An object with metadata that no other has, unless its text is the same.
     fn put(&self, key: &str, text: &str) {
         let (bucket, key, record) = ("bucket".to_owned(), key.as_bytes().to_vec(), Self::record(text));
-        let small = Small { bucket, key, bytes: Vec::new(), md5: None, record, condition: None };
-        commit_each(&self.volume, vec![small]).remove(0).unwrap();
+        let small = Small { write: Write { bucket, key, record, condition: None }, bytes: Vec::new(), md5: None };
+        commit_each(self.volume.disk(), vec![small]).remove(0).unwrap();
     }
 
     fn delete(&self, key: &str) {
-        delete::delete(&self.volume, "bucket", key.as_bytes(), None).unwrap();
+        self.volume.bucket("bucket").delete(key.as_bytes(), None).unwrap();
     }
 
     fn has(&self, key: &str, text: &str) -> bool {
-        let record = open::open(&self.volume, "bucket", key.as_bytes()).unwrap().state.record.unwrap();
+        let record = self.volume.bucket("bucket").open(key.as_bytes()).unwrap().state.record.unwrap();
         record.user_metadata == Self::record(text).user_metadata
     }
 
@@ -62,22 +67,22 @@ impl Fixture {
     /// What no timestamp can tell from now is not old.
     fn round(&self) -> std::result::Result<Option<u64>, Incomplete> {
         std::thread::sleep(Duration::from_millis(12));
-        round(&self.volume, NOW, &Stop::default())
+        round(self.volume.disk(), NOW, &Stop::default())
     }
 
     fn walk(&self, order: Order, mut pace: impl FnMut(&[u8])) {
-        let root = sys::path::open_dir(&self.volume.root, b"", Symlinks::Deny).unwrap();
+        let root = sys::path::open_dir(&self.volume.disk().root, b"", Symlinks::Deny).unwrap();
         let mut pace = |name: &[u8]| {
             pace(name);
             Ok(())
         };
-        Walk::new(&self.volume, order, &mut pace).run(root).unwrap();
+        Walk::new(self.volume.disk(), order, &mut pace).run(root).unwrap();
     }
 
     /// Whether a walk, in which `pace` does what it does, meets the pointer of `text`.
     fn sees(&self, text: &str, order: Order, pace: impl FnMut(&[u8])) -> bool {
         let name = Sha256::of(&Self::record(text).encode().extended.unwrap());
-        let round = self.volume.spill.begin_round();
+        let round = self.volume.disk().pins.begin_round();
         self.walk(order, pace);
         !round.remove_unseen(&name, || Ok(true)).unwrap()
     }
@@ -155,11 +160,11 @@ fn what_is_young_is_not_looked_for() {
     fixture.delete("gone");
     let grace = Duration::from_secs(3600);
     let of_an_hour = Timing { grace, ..NOW };
-    assert_eq!(round(&fixture.volume, of_an_hour, &Stop::default()), Ok(None));
+    assert_eq!(round(fixture.volume.disk(), of_an_hour, &Stop::default()), Ok(None));
     // A restored backup sets times back, but not that of its own making.
     let name = std::fs::read_dir(fixture.at(".sluice/spill")).unwrap().next().unwrap().unwrap().path();
     std::fs::File::open(name).unwrap().set_modified(std::time::SystemTime::now() - 2 * grace).unwrap();
-    assert_eq!(round(&fixture.volume, of_an_hour, &Stop::default()), Ok(None));
+    assert_eq!(round(fixture.volume.disk(), of_an_hour, &Stop::default()), Ok(None));
 }
 
 #[test]
@@ -187,7 +192,7 @@ fn an_incomplete_walk_removes_nothing() {
     fixture.put("gone", "gone");
     fixture.delete("gone");
     std::thread::sleep(Duration::from_millis(12));
-    assert_eq!(round(&fixture.volume, NOW, &stopped).unwrap_err().errno, Errno::CANCELED);
+    assert_eq!(round(fixture.volume.disk(), NOW, &stopped).unwrap_err().errno, Errno::CANCELED);
     assert_eq!(fixture.spilled(), 1);
 }
 
@@ -196,19 +201,19 @@ fn an_incomplete_walk_removes_nothing() {
 fn a_commit_under_way_keeps_its_record() {
     let fixture = Fixture::new();
     let bytes = Fixture::record("pinned").encode().extended.unwrap();
-    let pinned = write(&fixture.volume, &bytes).unwrap();
-    let again = write(&fixture.volume, &bytes).unwrap();
+    let pinned = write(fixture.volume.disk(), &bytes).unwrap();
+    let again = write(fixture.volume.disk(), &bytes).unwrap();
     assert_eq!(fixture.round(), Ok(Some(0)));
     drop(pinned);
     assert_eq!(fixture.round(), Ok(Some(0)), "the other commit is under way still");
     // Published, or not, in the middle of a round: its walks may have passed the place.
     let name = *again.pointer();
-    let round = fixture.volume.spill.begin_round();
+    let round = fixture.volume.disk().pins.begin_round();
     drop(again);
     assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(false));
     drop(round);
     assert_eq!(fixture.round(), Ok(Some(1)));
-    assert!(lock(&fixture.volume.spill.state).pinned.is_empty());
+    assert!(fixture.volume.disk().pins.holds_nothing());
 }
 
 #[test]
@@ -217,12 +222,12 @@ fn a_record_that_is_used_again_or_read_during_a_round_stays() {
     fixture.put("key", "text");
     let pointer = fixture.pointer("bucket/key");
     let name = <Name>::try_from(pointer.as_slice()).unwrap();
-    let round = fixture.volume.spill.begin_round();
+    let round = fixture.volume.disk().pins.begin_round();
     assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(true), "without a walk nothing is known of the object");
     assert!(fixture.has("key", "text"));
     assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(false), "it was read");
     drop(round);
-    let round = fixture.volume.spill.begin_round();
+    let round = fixture.volume.disk().pins.begin_round();
     fixture.put("key", "text");
     fixture.delete("key");
     assert_eq!(round.remove_unseen(&name, || Ok(true)), Ok(false), "a commit met it in this round");
@@ -278,7 +283,7 @@ fn a_deep_tree_is_walked_with_few_descriptors() {
             assert!(fixture.sees(text, order, |_| most.set(most.get().max(descriptors()))), "{order:?} {text}");
         }
         assert!(most.get() > before && most.get() < before + SPILL_WALK_OPEN_MAX + 10, "{before} {}", most.get());
-        let root = sys::path::open_dir(&fixture.volume.root, b"", Symlinks::Deny).unwrap();
+        let root = sys::path::open_dir(&fixture.volume.disk().root, b"", Symlinks::Deny).unwrap();
         let (mut depth, above, moved) = (0, fixture.at("bucket/d/d"), fixture.at("bucket/d/moved"));
         let mut pace = |name: &[u8]| {
             depth += usize::from(name == b"d");
@@ -287,7 +292,7 @@ fn a_deep_tree_is_walked_with_few_descriptors() {
             }
             Ok(())
         };
-        let incomplete = Walk::new(&fixture.volume, order, &mut pace).run(root).unwrap_err();
+        let incomplete = Walk::new(fixture.volume.disk(), order, &mut pace).run(root).unwrap_err();
         assert!(matches!(incomplete.errno, Errno::NOENT | Errno::STALE), "{incomplete:?}");
         std::fs::rename(&moved, &above).unwrap();
     }
@@ -327,7 +332,7 @@ fn rounds_beside_everything_else_take_nothing_that_is_in_use() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Atomic::Relaxed) {
-                let count = round(&fixture.volume, NOW, &Stop::default()).unwrap().unwrap_or(0);
+                let count = round(fixture.volume.disk(), NOW, &Stop::default()).unwrap().unwrap_or(0);
                 removed.fetch_add(usize::try_from(count).unwrap(), Atomic::Relaxed);
             }
         });

@@ -10,10 +10,10 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use crate::limits::{SPILL_WALK_DEPTH_MAX, SPILL_WALK_OPEN_MAX, SPILL_WALK_PENDING_SIZE_MAX};
+use crate::store::disk::pins::{Name, Pins};
 use crate::store::disk::reading::Reading;
-use crate::store::disk::spill::{Name, Spills};
+use crate::store::disk::root::Disk;
 use crate::store::names::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME};
-use crate::store::volume::Volume;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind};
 
@@ -35,7 +35,7 @@ pub(super) struct Incomplete {
 
 /// A walk under way.
 pub(super) struct Walk<'a> {
-    spills: &'a Spills,
+    pins: &'a Pins,
     reading: Reading<'a>,
     order: Order,
     /// Called before each name that is looked at; an error ends the walk.
@@ -69,9 +69,9 @@ enum Found {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(volume: &'a Volume, order: Order, pace: &'a mut dyn FnMut(&[u8]) -> sys::Result<()>) -> Self {
-        let (spills, reading, buffer) = (&volume.spill, volume.reading(), sys::dir::buffer(32 * 1024));
-        Self { spills, reading, order, pace, stack: Vec::new(), at: Vec::new(), pending_size: 0, buffer }
+    pub(super) fn new(disk: &'a Disk, order: Order, pace: &'a mut dyn FnMut(&[u8]) -> sys::Result<()>) -> Self {
+        let (pins, reading, buffer) = (&disk.pins, disk.reading(), sys::dir::buffer(32 * 1024));
+        Self { pins, reading, order, pace, stack: Vec::new(), at: Vec::new(), pending_size: 0, buffer }
     }
 
     /// Notes every pointer beneath `root`.
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
         self.at.clone_from(&name);
         (self.pace)(&name)?;
         let Some(directory) = &frame.directory else { return Err(Errno::BADF) };
-        match visit(self.spills, directory, &name)? {
+        match visit(self.pins, directory, &name)? {
             Found::Done => Ok(()),
             Found::Directory(directory) => self.enter(name, directory),
         }
@@ -162,13 +162,13 @@ impl<'a> Walk<'a> {
     /// Reads the directory that the walk is in: looks at it and its files, if they are wanted, and notes the directories in it that
     /// are not `known`.
     fn read(&mut self, with_files: bool, known: &HashSet<Vec<u8>>) -> sys::Result<()> {
-        let (order, spills, reading) = (self.order, self.spills, self.reading);
+        let (order, pins, reading) = (self.order, self.pins, self.reading);
         // Twice: backward they are kept as `known` too.
         let times = if with_files { 1 } else { 2 };
         let Some(frame) = self.stack.last_mut() else { return Ok(()) };
         let Some(directory) = &frame.directory else { return Err(Errno::BADF) };
         if with_files {
-            look(spills, directory)?;
+            look(pins, directory)?;
         }
         let (pending, size, pace, at) = (&mut frame.pending, &mut self.pending_size, &mut self.pace, &mut self.at);
         let mut note = |name: &[u8]| {
@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
                     at.extend_from_slice(entry.name);
                     pace(entry.name)?;
                     // A PUT of `a/b` may have made a directory of `a` since it was listed.
-                    match visit(spills, directory, entry.name)? {
+                    match visit(pins, directory, entry.name)? {
                         Found::Directory(_) => note(entry.name),
                         Found::Done => Ok(()),
                     }
@@ -223,7 +223,7 @@ fn identity(directory: &OwnedFd) -> sys::Result<(u64, u64)> {
 }
 
 /// Looks at a name. Opened, so that what is looked at is what was found, whatever happens to the name.
-fn visit(spills: &Spills, directory: &OwnedFd, name: &[u8]) -> sys::Result<Found> {
+fn visit(pins: &Pins, directory: &OwnedFd, name: &[u8]) -> sys::Result<Found> {
     let file = match sys::path::open_read(directory, name, Symlinks::Deny) {
         Ok(file) => file,
         // Removed, or now a symbolic link. All else is a reason to know nothing: a mount, too, since it hides what is beneath it.
@@ -232,14 +232,14 @@ fn visit(spills: &Spills, directory: &OwnedFd, name: &[u8]) -> sys::Result<Found
     };
     match sys::stat::of(&file)?.kind {
         FileKind::Directory => Ok(Found::Directory(file)),
-        FileKind::Regular => look(spills, &file).map(|()| Found::Done),
+        FileKind::Regular => look(pins, &file).map(|()| Found::Done),
         FileKind::Symlink | FileKind::Other => Ok(Found::Done),
     }
 }
 
 /// Notes what a file or directory points to: by the attributes alone, whatever the summary says of them. A record that is void, or
 /// that only a newer server understands, keeps its file.
-fn look(spills: &Spills, file: &OwnedFd) -> sys::Result<()> {
+fn look(pins: &Pins, file: &OwnedFd) -> sys::Result<()> {
     const NAMES_SIZE: usize = 1024;
     let mut names = [0; NAMES_SIZE];
     let is_ours = |name: &[u8]| name == EXTENDED_NAME.to_bytes() || name == EXTENDED_ALTERNATE_NAME.to_bytes();
@@ -255,7 +255,7 @@ fn look(spills: &Spills, file: &OwnedFd) -> sys::Result<()> {
     for attribute in [EXTENDED_NAME, EXTENDED_ALTERNATE_NAME] {
         let mut name: Name = [0; 32];
         match sys::xattr::read(file, attribute, &mut name) {
-            Ok(Some(size)) if size == name.len() => spills.saw(&name),
+            Ok(Some(size)) if size == name.len() => pins.saw(&name),
             // ERANGE: the record itself.
             Ok(_) | Err(Errno::RANGE) => {}
             Err(errno) => return Err(errno),

@@ -3,13 +3,13 @@
 
 use super::*;
 use crate::config::Durability;
-use crate::store::buckets::bucket;
+use crate::store::buckets;
 use crate::store::disk::grain::Grain;
-use crate::store::disk::stage;
+use crate::store::listing::cache::Alone;
 use crate::store::names::key;
 use crate::store::names::record::{Record, SUMMARY_NAME};
-use crate::store::objects::commit::{self, Upload};
-use crate::store::objects::delete;
+use crate::store::objects::commit::{FilledFile, commit};
+use crate::store::objects::write::Write;
 use crate::store::volume::Volume;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -61,24 +61,25 @@ impl Changed {
 fn what_was_answered_before_a_listing_began_is_in_it() {
     let top = tempfile::tempdir().unwrap();
     let volume = Volume::open(top.path().as_os_str().as_encoded_bytes(), Durability::Relaxed).unwrap();
-    bucket::create(&volume, "bucket").unwrap();
+    buckets::create(volume.bucket("bucket"), volume.uploads()).unwrap();
     let path = top.path().join("bucket");
     for index in 0..2000 {
         write(path.join(format!("fixed{index:04}")), b"").unwrap();
     }
     let put = |key: &str| {
-        let staged = stage::stage(&volume, "bucket", key.as_bytes(), None, false).unwrap();
+        let staged = volume.bucket("bucket").stage(key.as_bytes(), None, false).unwrap();
         let (bucket, key, record) = ("bucket".to_owned(), key.as_bytes().to_vec(), Record::new(0, 0, [0; 16]));
-        commit::commit(&volume, Upload { bucket, key, staged, size: 0, tail: None, record, condition: None }).unwrap();
+        commit(volume.disk(), Write { bucket, key, record, condition: None }, FilledFile { staged, size: 0, tail: None })
+            .unwrap();
     };
     let (by_s3, by_posix, is_over) = (Changed::new("fixed1s", 7), Changed::new("fixed1p", 7), AtomicBool::new(false));
-    let (bucket, cache) = (File::open(&path).unwrap(), SnapshotCache::watching(100));
+    let (bucket, cache) = (File::open(&path).unwrap(), Alone::watching(100));
     let query = Query { prefix: b"fixed1", max: 300, ..Query::default() };
     std::thread::scope(|scope| {
         scope.spawn(|| {
             by_s3.run(&is_over, |key, is_made| match is_made {
                 true => put(key),
-                false => drop(delete::delete(&volume, "bucket", key.as_bytes(), None).unwrap()),
+                false => drop(volume.bucket("bucket").delete(key.as_bytes(), None).unwrap()),
             });
         });
         scope.spawn(|| {
@@ -163,7 +164,7 @@ fn a_name_that_never_was_gone_is_in_every_reading() {
         (0..snapshot.len()).map(|index| snapshot.entry(index).unwrap().0.to_vec()).collect()
     };
     let expected: Vec<Vec<u8>> = restless.names.iter().map(|name| name.clone().into_bytes()).collect();
-    let small = SnapshotCache::alone(0, true);
+    let small = Alone::new(0, true);
     restless.while_replaced(make, || {
         let whole = small.load(reading(&small), bucket.as_fd(), &stat::of(&bucket).unwrap()).unwrap().unwrap();
         assert!(names(&whole) == expected, "a snapshot");
@@ -173,7 +174,7 @@ fn a_name_that_never_was_gone_is_in_every_reading() {
         let end = 1000 + window.len();
         assert!(names(&window) == expected[1000..end] && end > 1500, "a window");
         assert_eq!(window.next.as_deref(), expected.get(end).map(Vec::as_slice));
-        let watched = SnapshotCache::watching(100);
+        let watched = Alone::watching(100);
         let whole = watched.load(reading(&watched), bucket.as_fd(), &stat::of(&bucket).unwrap()).unwrap().unwrap();
         assert!(names(&whole) == expected, "a watched snapshot");
     });
@@ -185,7 +186,7 @@ fn a_directory_that_never_was_gone_is_searched() {
     let make = |path: &Path| create_dir_all(path).unwrap();
     let restless = Restless::new(800, make);
     let bucket = restless.bucket();
-    let cache = SnapshotCache::alone(0, true);
+    let cache = Alone::new(0, true);
     let last = restless.names.last().unwrap();
     write(restless.top.path().join("bucket").join(last).join("object"), b"").unwrap();
     let with_object = |path: &Path| {
@@ -207,8 +208,8 @@ fn a_directory_that_never_was_gone_is_searched() {
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// As on a volume whose times prove little.
-fn reading(cache: &SnapshotCache) -> Reading<'_> {
-    cache.reading(Grain::ASSUMED, false)
+fn reading(cache: &Alone) -> Reading<'_> {
+    cache.reading(Grain::ASSUMED)
 }
 
 fn path_in(top: &Path, relative: &[u8]) -> PathBuf {
@@ -273,7 +274,7 @@ fn listed(page: &Page) -> Vec<Vec<u8>> {
 }
 
 /// All pages of a query.
-fn pages(bucket: &File, cache: &SnapshotCache, query: &Query<'_>) -> Vec<Vec<u8>> {
+fn pages(bucket: &File, cache: &Alone, query: &Query<'_>) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = Vec::new();
     let mut after = query.after.to_vec();
     loop {
@@ -340,7 +341,7 @@ proptest! {
         write(path_in(top.path(), b"not-\xff-text"), b"").unwrap();
         write(path_in(top.path(), b".sluice%rnot-canonical"), b"").unwrap();
         let bucket = File::open(top.path()).unwrap();
-        let cache = SnapshotCache::alone(1 << 20, false);
+        let cache = Alone::new(1 << 20, false);
         for (prefix, after, delimiter, max) in &queries {
             let prefix = prefix.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
             let after = after.as_ref().map(|near| cut(&keys, near)).unwrap_or_default();
@@ -359,7 +360,7 @@ fn an_object_beside_its_directory_sorts_as_its_key() {
         put(top.path(), key.as_bytes());
     }
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::alone(0, false);
+    let cache = Alone::new(0, false);
     let query = Query { max: 100, ..Query::default() };
     let page = list(&bucket, &cache, reading(&cache), &query, &GO_ON).unwrap();
     assert_eq!(listed(&page), ["a", "a-x", "a.x", "a/", "a//c", "a/b", "a0"].map(|key| key.as_bytes().to_vec()));
@@ -376,7 +377,7 @@ fn a_record_shows_only_while_it_is_true() {
     write(top.path().join("f"), b"12345").unwrap();
     let file = File::options().write(true).open(top.path().join("f")).unwrap();
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::alone(1 << 20, false);
+    let cache = Alone::new(1 << 20, false);
     let query = Query { max: 1, ..Query::default() };
     let summary = || match &list(&bucket, &cache, reading(&cache), &query, &GO_ON).unwrap().entries[0] {
         Entry::Object(object) => object.summary.map(|summary| summary.etag),
@@ -399,7 +400,7 @@ fn nothing_for_max_zero_foreign_prefixes_and_stopped_walks() {
     std::fs::create_dir(path_in(top.path(), b"x\xff")).unwrap();
     write(path_in(top.path(), b"x\xff/y"), b"").unwrap();
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::alone(1 << 20, false);
+    let cache = Alone::new(1 << 20, false);
     let empty = |query: Query<'_>| list(&bucket, &cache, reading(&cache), &query, &GO_ON).unwrap() == Page::default();
     assert!(empty(Query::default()));
     let long = [b'a'; 2000];
@@ -427,10 +428,10 @@ fn a_directory_seen_through_windows_is_the_same() {
         put(top.path(), key);
     }
     let bucket = File::open(top.path()).unwrap();
-    let cache = SnapshotCache::alone(0, false);
+    let cache = Alone::new(0, false);
     for (delimiter, after) in [(&b""[..], &b""[..]), (b"/", b""), (b"-", b""), (b"", b"n07-"), (b"1", b"n0"), (b"", b"n14/x")] {
         let query = Query { delimiter, after, max: 1000, ..Query::default() };
-        let place = Place::default();
+        let place = Subtree::default();
         let mut walk = Walk {
             bucket: bucket.as_fd(),
             cache: &cache,

@@ -33,7 +33,7 @@ fn every_part_survives_whatever_was_listed() {
             if restarts {
                 fixture = fixture.restarted();
             }
-            let listed = list_parts(&fixture.volume, &name(&id), 0, 10).unwrap();
+            let listed = list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 10).unwrap();
             assert_eq!(listed.parts.iter().map(|part| part.number).collect::<Vec<_>>(), FIVE, "{list:?}");
             // It makes the slot file longer.
             let last = fixture.put(&id, 9, b"last");
@@ -71,7 +71,7 @@ fn a_file_that_somebody_has_cut_is_not_made_longer() {
     for _ in 0..2 {
         assert_eq!(fixture.complete(&id, &[one, two]).unwrap_err(), UploadError::Part { number: 2 }.into());
     }
-    assert!(matches!(open::open(&fixture.volume, "bucket", KEY), Err(StoreError::NoObject)));
+    assert!(matches!(fixture.volume.bucket("bucket").open(KEY), Err(StoreError::NoObject)));
     let again = fixture.put(&id, 2, &bytes[1]);
     fixture.complete(&id, &[one, again]).unwrap();
     assert!(fixture.bytes() == bytes.concat());
@@ -101,5 +101,5 @@ fn a_part_that_was_damaged_is_not_set_aside() {
 #[test]
 fn a_directory_that_cannot_be_read_is_an_error() {
     let (fixture, file) = (Fixture::new(), OwnedFd::from(tempfile::tempfile().unwrap()));
-    assert_eq!(directories_in(fixture.volume.reading(), &file).unwrap_err(), Errno::NOTDIR);
+    assert_eq!(fixture.volume.disk().reading().directories_in(&file).unwrap_err(), Errno::NOTDIR);
 }

@@ -17,13 +17,13 @@ fn nobody_waits_for_a_complete_that_is_under_way() {
     while !late.is_closed() {
         std::thread::yield_now();
     }
-    assert_eq!(abort(&fixture.volume, &name(&id)).unwrap_err(), UploadError::Busy.into());
+    assert_eq!(abort(fixture.volume.uploads(), &fixture.name(&id)).unwrap_err(), UploadError::Busy.into());
     assert_eq!(fixture.complete(&id, &[one]).unwrap_err(), UploadError::Busy.into());
     assert!(!completing.is_finished(), "the writer has not left");
     drop(late);
     let record = completing.join().unwrap().unwrap();
     assert_eq!(fixture.complete(&id, &[one]).unwrap().0.record, record);
-    assert_eq!(abort(&fixture.volume, &name(&id)).unwrap_err(), UploadError::NotFound.into());
+    assert_eq!(abort(fixture.volume.uploads(), &fixture.name(&id)).unwrap_err(), UploadError::NotFound.into());
 }
 
 type Act = fn(&Volume) -> Option<String>;
@@ -36,7 +36,7 @@ fn race<const THREADS: usize>(acts: [Act; THREADS], exists_before: bool) -> usiz
     let mut lost = 0;
     for _ in 0..ROUNDS {
         if exists_before {
-            bucket::create(&fixture.volume, "raced").unwrap();
+            buckets::create(fixture.volume.bucket("raced"), fixture.volume.uploads()).unwrap();
         }
         let begun: Vec<String> = std::thread::scope(|scope| {
             let run = |act: Act| {
@@ -49,18 +49,24 @@ fn race<const THREADS: usize>(acts: [Act; THREADS], exists_before: bool) -> usiz
             let threads = acts.map(run);
             threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
         });
-        let page = list_uploads(&fixture.volume, "raced", &UploadsQuery { max: 9, ..Default::default() }).unwrap();
+        let page = list_uploads(
+            fixture.volume.uploads(),
+            fixture.volume.snapshots(),
+            fixture.volume.bucket("raced"),
+            &UploadsQuery { max: 9, ..Default::default() },
+        )
+        .unwrap();
         let listed: Vec<_> = page.uploads.iter().map(|upload| &upload.id).collect();
         lost += begun.iter().filter(|id| !listed.contains(id)).count();
-        bucket::delete(&fixture.volume, "raced", &AtomicBool::new(false)).unwrap();
+        buckets::delete(fixture.volume.bucket("raced"), fixture.volume.uploads(), &AtomicBool::new(false)).unwrap();
     }
     lost
 }
 
 fn make_and_begin(volume: &Volume) -> Option<String> {
-    bucket::create(volume, "raced").ok()?;
+    buckets::create(volume.bucket("raced"), volume.uploads()).ok()?;
     let new = NewUpload { record: Record::new(0, 0, [0; 16]), checksum: None };
-    Some(create(volume, "raced", KEY, new).unwrap().0)
+    Some(create(volume.uploads(), volume.bucket("raced"), KEY, new).unwrap().0)
 }
 
 #[test]
@@ -71,7 +77,7 @@ fn a_bucket_that_many_make_keeps_the_uploads_begun_in_it() {
 #[test]
 fn a_bucket_made_again_while_the_old_one_goes_keeps_the_uploads_begun_in_it() {
     let remove: Act = |volume| {
-        bucket::delete(volume, "raced", &AtomicBool::new(false)).unwrap();
+        buckets::delete(volume.bucket("raced"), volume.uploads(), &AtomicBool::new(false)).unwrap();
         None
     };
     let make_when_it_is_gone: Act = |volume| {

@@ -44,7 +44,7 @@ fn what_the_request_says_of_the_whole_is_checked_again() {
     fixture.complete(&id, &[chosen]).unwrap();
     let again = |chosen: ChosenPart, size, value: Option<Value>| {
         let mut completion = Completion { size, checksum: value.map(Checksum::from), ..completion(&id, &[chosen]) };
-        complete(&fixture.volume, &mut completion, &AtomicU64::new(0)).map(drop)
+        complete(fixture.volume.uploads(), fixture.volume.disk(), &mut completion, &AtomicU64::new(0)).map(drop)
     };
     let silent = ChosenPart { checksum: None, ..chosen };
     assert_eq!(again(chosen, Some(100), Some(value)), Ok(()));
@@ -126,12 +126,21 @@ fn without_the_bucket_there_is_no_upload() {
     std::fs::remove_dir(fixture.top.path().join("bucket")).unwrap();
     let no_bucket = StoreError::NoBucket;
     assert_eq!(fixture.plan(&id, 2, Some(1)).err(), Some(no_bucket));
-    assert_eq!(list_parts(&fixture.volume, &name(&id), 0, 9).unwrap_err(), no_bucket);
+    assert_eq!(list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 9).unwrap_err(), no_bucket);
     assert_eq!(fixture.complete(&id, &[one]).unwrap_err(), no_bucket);
-    assert_eq!(abort(&fixture.volume, &name(&id)).unwrap_err(), no_bucket);
-    assert_eq!(list_uploads(&fixture.volume, "bucket", &UploadsQuery::default()).unwrap_err(), no_bucket);
+    assert_eq!(abort(fixture.volume.uploads(), &fixture.name(&id)).unwrap_err(), no_bucket);
+    assert_eq!(
+        list_uploads(
+            fixture.volume.uploads(),
+            fixture.volume.snapshots(),
+            fixture.volume.bucket("bucket"),
+            &UploadsQuery::default()
+        )
+        .unwrap_err(),
+        no_bucket
+    );
     // A new one of the name has none of its uploads.
-    bucket::create(&fixture.volume, "bucket").unwrap();
+    buckets::create(fixture.volume.bucket("bucket"), fixture.volume.uploads()).unwrap();
     assert_eq!(fixture.plan(&id, 2, Some(1)).err(), Some(GONE));
     fixture.assert_clean();
 }

@@ -75,7 +75,7 @@ fn a_crash_leaves_it_done_or_to_be_done() {
         let fixture = fixture.restarted();
         let is_done = point == Point::Taken;
         assert_eq!(std::fs::read(&path).unwrap() == b"old", !is_done, "{point:?}");
-        assert_eq!(list_parts(&fixture.volume, &name(&id), 0, 10).is_err(), is_done, "{point:?}");
+        assert_eq!(list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 10).is_err(), is_done, "{point:?}");
         // A client that was not answered asks again.
         completes(&fixture, &id, &parts);
     }
@@ -87,7 +87,7 @@ fn a_crash_loses_neither_what_was_taken_nor_the_parts() {
     meddle::die_at(Point::Taken, link_at(&path), || drop(fixture.complete(&id, &parts)));
     let fixture = fixture.restarted();
     assert!(is_link(&path));
-    assert_eq!(list_parts(&fixture.volume, &name(&id), 0, 10).unwrap().parts.len(), 2);
+    assert_eq!(list_parts(fixture.volume.uploads(), &fixture.name(&id), 0, 10).unwrap().parts.len(), 2);
     std::fs::remove_file(&path).unwrap();
     completes(&fixture, &id, &parts);
 }
@@ -96,7 +96,7 @@ fn a_crash_loses_neither_what_was_taken_nor_the_parts() {
 #[test]
 fn what_has_ended_is_not_closed_any_more() {
     let (fixture, id, ..) = over_an_object();
-    let upload = table::find(&fixture.volume, &name(&id)).unwrap();
+    let upload = fixture.volume.uploads().find(&fixture.name(&id)).unwrap();
     let mut state = upload.state();
     let _ = upload.close(&mut state).map(std::mem::forget);
     drop(state);
