@@ -298,7 +298,7 @@ impl Turning {
     }
 
     /// Lets the directory take the place of the file in one step of the name.
-    pub(in crate::store) fn take_place(&self, disk: &Disk, spot: Spot<'_>) -> Result<()> {
+    pub(super) fn take_place(&self, disk: &Disk, spot: Spot<'_>) -> Result<()> {
         #[cfg(test)]
         meddle::at(Point::Turn);
         match sys::path::exchange(self.staging.directory(), &self.name, spot.directory, spot.name) {

@@ -17,7 +17,7 @@ const SETGID: u32 = 0o2000;
 /// Mode of objects' files, before the umask and a default ACL.
 pub(in crate::store) const FILE_MODE: u32 = 0o644;
 /// Mode of directories that a PUT makes, before the umask and a default ACL.
-pub(in crate::store) const DIRECTORY_MODE: u32 = 0o755;
+pub(super) const DIRECTORY_MODE: u32 = 0o755;
 
 /// An overwrite keeps owner, group, permission bits, POSIX ACL and security label of the file it replaces, and drops setuid, setgid
 /// and capabilities. What cannot be kept, and would give somebody rights that he did not have, or take them from who had them,
@@ -99,7 +99,7 @@ fn keep_label(file: &OwnedFd, directory: &OwnedFd, name: &[u8], label: &CStr) ->
 }
 
 /// The attribute of this machine's security labels, if it has any: every file has one then.
-pub(in crate::store) fn label_of(root: &OwnedFd) -> Option<&'static CStr> {
+pub(super) fn label_of(root: &OwnedFd) -> Option<&'static CStr> {
     LABEL_NAMES.into_iter().find(|name| matches!(sys::xattr::size(root, name), Ok(Some(_))))
 }
 
@@ -134,7 +134,7 @@ pub(in crate::store) fn from_directory(file: &OwnedFd, directory: &OwnedFd) -> R
 }
 
 /// The same for a directory, which hands both on.
-pub(in crate::store) fn directory_from_directory(made: &OwnedFd, directory: &OwnedFd, mode: u32) -> Result<()> {
+pub(super) fn directory_from_directory(made: &OwnedFd, directory: &OwnedFd, mode: u32) -> Result<()> {
     let birth = be_born_in(made, directory, mode)?;
     if birth.is_of_group {
         sys::file::set_mode(made, sys::stat::of(made)?.mode | SETGID)?;

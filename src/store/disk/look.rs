@@ -22,7 +22,7 @@ impl Disk {
     }
 
     /// Whether the directory was removed: asked where a bucket is missing, so that an empty answer is never taken for the truth.
-    pub(in crate::store) fn is_removed(&self) -> bool {
+    pub(super) fn is_removed(&self) -> bool {
         // Some do not know a removed directory at all (FUSE).
         let is_removed = (self.looks.counts_names && sys::stat::of(&self.root).is_ok_and(|stat| stat.nlink == 0))
             || sys::stat::at(&self.root, b".").is_err_and(sys::errno::is_gone);

@@ -38,7 +38,7 @@ pub(super) fn rename_new(way: NewNames, from_dir: &OwnedFd, from: &[u8], to_dir:
 }
 
 /// The same where it happens too rarely for what the filesystem can do to be known.
-pub(in crate::store) fn rename_new_somehow(from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> sys::Result<()> {
+pub(super) fn rename_new_somehow(from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> sys::Result<()> {
     match rename_new(NewNames::Renamed, from_dir, from, to_dir, to) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_new(NewNames::Linked, from_dir, from, to_dir, to),
         answer => answer,
@@ -46,7 +46,7 @@ pub(in crate::store) fn rename_new_somehow(from_dir: &OwnedFd, from: &[u8], to_d
 }
 
 /// Tries the ways, best first, on the file `name`, which ends as `to`.
-pub(in crate::store) fn find_out(folder: &OwnedFd, name: &[u8], to: &[u8]) -> sys::Result<NewNames> {
+pub(super) fn find_out(folder: &OwnedFd, name: &[u8], to: &[u8]) -> sys::Result<NewNames> {
     const TAKEN: &[u8] = b"taken";
     sys::path::create_new(folder, TAKEN, 0o600, false)?;
     let mut refused = Errno::OPNOTSUPP;

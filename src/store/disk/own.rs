@@ -16,25 +16,25 @@ const PRIVATE: u32 = 0o700;
 /// Our directories, open.
 pub(in crate::store) struct Own {
     /// `.sluice` itself.
-    pub(in crate::store) directory: OwnedFd,
+    pub(super) directory: OwnedFd,
     /// Names on their way, of this process.
     pub(in crate::store) staging: Arc<Staging>,
     pub(in crate::store) uploads: OwnedFd,
-    pub(in crate::store) spill: OwnedFd,
+    pub(super) spill: OwnedFd,
 }
 
 /// What of ours is not where it was: removed by somebody, moved away, or replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Missing {
-    pub(in crate::store) directory: bool,
-    pub(in crate::store) staging: bool,
-    pub(in crate::store) uploads: bool,
-    pub(in crate::store) spill: bool,
+pub(super) struct Missing {
+    pub(super) directory: bool,
+    pub(super) staging: bool,
+    pub(super) uploads: bool,
+    pub(super) spill: bool,
 }
 
 impl Own {
     /// Opens them, and makes what is not there.
-    pub(in crate::store) fn open(root: &OwnedFd) -> sys::Result<Self> {
+    pub(super) fn open(root: &OwnedFd) -> sys::Result<Self> {
         let directory = ensure(root, OWN_DIRECTORY)?;
         let below = |name: &[u8]| ensure(&directory, name);
         let (staging, uploads, spill) = (below(b"staging")?, below(b"uploads")?, below(b"spill")?);
@@ -44,7 +44,7 @@ impl Own {
     }
 
     /// Whether each is still reached by its name.
-    pub(in crate::store) fn missing(&self, root: &OwnedFd) -> sys::Result<Missing> {
+    pub(super) fn missing(&self, root: &OwnedFd) -> sys::Result<Missing> {
         let is_missing = |parent: &OwnedFd, name: &[u8], known: &OwnedFd| match sys::stat::at(parent, name) {
             Ok(found) => sys::stat::of(known).map(|known| (known.device, known.inode) != (found.device, found.inode)),
             Err(errno) if sys::errno::is_gone(errno) => Ok(true),
@@ -60,12 +60,12 @@ impl Own {
 }
 
 impl Missing {
-    pub(in crate::store) fn is_nothing(self) -> bool {
+    pub(super) fn is_nothing(self) -> bool {
         self == Self::default()
     }
 
     /// The names, for the log.
-    pub(in crate::store) fn names(self) -> String {
+    pub(super) fn names(self) -> String {
         let all = [
             (self.directory, ".sluice"),
             (self.staging, ".sluice/staging"),

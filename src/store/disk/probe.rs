@@ -52,7 +52,7 @@ pub struct Facts {
 
 impl Facts {
     /// What can be told without writing, and of the rest the least: no change relies on it before it was tried.
-    pub(in crate::store) fn untried(root: &OwnedFd) -> Result<Self, VolumeError> {
+    pub(super) fn untried(root: &OwnedFd) -> Result<Self, VolumeError> {
         let kind = filesystem::of(root).map_err(VolumeError::Open)?.kind;
         Ok(Self {
             filesystem: kind.name(),
@@ -97,7 +97,7 @@ impl Facts {
 }
 
 /// Why there are no facts.
-pub(in crate::store) enum Untried {
+pub(super) enum Untried {
     /// No room, or no writing at all, at the moment.
     NoRoom(Errno),
     /// Never.
@@ -127,7 +127,7 @@ fn can<T>(answer: sys::Result<T>) -> Result<bool, Untried> {
 const FOLDER: &[u8] = b"probe";
 
 /// Tries everything that the server relies on, in a folder of its own in `staging`.
-pub(in crate::store) fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, Untried> {
+pub(super) fn probe(root: &OwnedFd, staging: &OwnedFd) -> Result<Facts, Untried> {
     let untried = Facts::untried(root)?;
     // A file of earlier builds, and another, which may have been a directory.
     for name in [FOLDER, b"probe-2"] {

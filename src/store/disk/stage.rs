@@ -51,7 +51,7 @@ impl Temporary {
     }
 
     /// A name in staging that is ours.
-    pub(in crate::store) fn named(staging: &Arc<Staging>, name: Vec<u8>) -> Self {
+    pub(super) fn named(staging: &Arc<Staging>, name: Vec<u8>) -> Self {
         Self { folder: Folder::Staging(staging.clone()), name }
     }
 

@@ -25,7 +25,7 @@ use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind, FileStat};
 
 /// Where things are kept that are somebody's and have no place any more, in `.sluice`.
-pub(in crate::store) const ASIDE: &[u8] = b"aside";
+pub(super) const ASIDE: &[u8] = b"aside";
 
 const IN_THE_WAY: &str = "somebody else's file or directory took a name that was being changed, and cannot be put back";
 
@@ -173,7 +173,7 @@ fn decode_place(text: &str) -> Option<Vec<u8>> {
 
 impl Staging {
     /// Of `.sluice`, or what takes its place elsewhere.
-    pub(in crate::store) fn new(directory: OwnedFd, home: OwnedFd, path: String) -> Self {
+    pub(super) fn new(directory: OwnedFd, home: OwnedFd, path: String) -> Self {
         // From the clock on, so that what an earlier process has left does not have the same names.
         let first = u64::try_from(sys::clock::realtime_ns()).unwrap_or_default();
         Self { directory, home, path, next_name: AtomicU64::new(first) }
@@ -184,7 +184,7 @@ impl Staging {
     }
 
     /// Whether its directory has this device and inode.
-    pub(in crate::store) fn is(&self, identity: (u64, u64)) -> bool {
+    pub(super) fn is(&self, identity: (u64, u64)) -> bool {
         sys::stat::of(&self.directory).is_ok_and(|stat| (stat.device, stat.inode) == identity)
     }
 

@@ -1,7 +1,8 @@
-//! Who changes this key next? Uploads and deletes of one key come one after the other, and wait for each other here, on their cores,
-//! before a helper begins: however many clients write one key, and however long each write takes the disk, they hold no helper
-//! that others need. The key's lock (`locks`), which makes a change one step, is then free nearly always: others who take it are
-//! copies, completions and removals, few at a time and on helpers of their own.
+//! Who changes this key next? A turn is the right to change one key, given in the order of arrival: a fair lock that is awaited on a
+//! core. Uploads and deletes of one key come one after the other, and wait for their turn here, on their cores, before a helper
+//! begins: however many clients write one key, and however long each write takes the disk, they hold no helper that others need.
+//! The key's lock (`locks`), which makes a change one step, is then free nearly always: others who take it are copies, completions and
+//! removals, few at a time and on helpers of their own.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -29,7 +30,7 @@ pub enum Share {
     With(ThreadId),
 }
 
-/// A key's turn, until it is dropped.
+/// The right to change a key, until it is dropped.
 pub struct KeyTurn {
     turns: Arc<KeyTurns>,
     hash: u64,

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The notes of one volume.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Unsynced {
+pub(super) struct Unsynced {
     names: Mutex<HashMap<Name, usize>>,
 }
 
@@ -18,26 +18,26 @@ pub(in crate::store) struct Unsynced {
 type Name = (u64, Box<[u8]>);
 
 /// One note, until it is dropped.
-pub(in crate::store) struct Making<'a> {
+pub(super) struct Making<'a> {
     unsynced: &'a Unsynced,
     name: Name,
 }
 
 impl Unsynced {
     /// Notes a directory that is about to be made.
-    pub(in crate::store) fn making(&self, parent_inode: u64, name: &[u8]) -> Making<'_> {
+    pub(super) fn making(&self, parent_inode: u64, name: &[u8]) -> Making<'_> {
         let name: Name = (parent_inode, name.into());
         *self.lock().entry(name.clone()).or_default() += 1;
         Making { unsynced: self, name }
     }
 
     /// Whether there is no note at all.
-    pub(in crate::store) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
     /// Whether a directory, already opened, may lose its name.
-    pub(in crate::store) fn contains(&self, parent_inode: u64, name: &[u8]) -> bool {
+    pub(super) fn contains(&self, parent_inode: u64, name: &[u8]) -> bool {
         let names = self.lock();
         !names.is_empty() && names.contains_key(&(parent_inode, name.into()))
     }

@@ -4,7 +4,7 @@
 //! itself: the queue only says which to ask for, so neither its order nor a change that comes twice matters.
 //!
 //! A queue that overflows, a directory with too many changes, one that is removed: who relied on it is told, and reads again. A thread
-//! empties the queue a few times a second while large directories are watched for long (`list`), so that it does not overflow between two
+//! empties the queue a few times a second while large directories are watched for long (`listing::cache`), so that it does not overflow between two
 //! listings; who watches while it reads (`reading`) empties it as it goes.
 
 use crate::limits::{LISTING_CHANGES_MAX, LISTING_CHANGES_SIZE_MAX, LISTING_WATCHES_MAX, SWEEP_INTERVAL};

@@ -21,7 +21,7 @@ use crate::store::names::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Encode
 use crate::sys::{self, Errno, FileKind};
 
 /// The spilled part of a record, if it has one: held until the file that points there has a name.
-pub(in crate::store) type Spilled = Option<Pinned>;
+pub(super) type Spilled = Option<Pinned>;
 
 /// A file that holds an object's bytes.
 pub struct FilledFile {
@@ -75,7 +75,7 @@ pub(in crate::store) fn seal(disk: &Disk, file: &OwnedFd, size: u64, record: &mu
 }
 
 /// The same for a file that was written a moment ago, where its mtime is as good (`Times::tell_apart`).
-pub(in crate::store) fn seal_as_written(disk: &Disk, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
+pub(super) fn seal_as_written(disk: &Disk, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
     let stat = sys::stat::of(file)?;
     assert_eq!(stat.size, size, "a file of another length than its object is never published");
     (record.size, record.mtime_ns) = (size, stat.mtime_ns);

@@ -190,7 +190,7 @@ impl Digested<'_> {
     }
 
     /// Reads a range through a buffer; `take` gets the bytes and their place in the range.
-    pub(in crate::store) fn pump(
+    pub(super) fn pump(
         &self,
         from: &OwnedFd,
         offset: u64,

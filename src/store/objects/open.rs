@@ -205,7 +205,7 @@ fn may_change_unseen(disk: &Disk, file: &OwnedFd, look: &Look) -> bool {
 }
 
 /// The summary, when there is one that we understand. Any POSIX user can write nonsense there: that is no record.
-pub(in crate::store) fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
+pub(super) fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
     let mut buffer = [0; RECORD_SIZE_MAX];
     match sys::xattr::read(file, SUMMARY_NAME, &mut buffer) {
         Ok(Some(size)) => Ok(Summary::decode(&buffer[..size]).ok()),

@@ -1,6 +1,6 @@
 //! Which uploads has a bucket, by key? What their manifests say stays in memory, in the order of a listing, so that a page costs
 //! what is on it and not what the bucket has. The directory decides which uploads there are: its names are compared whenever they
-//! may have changed, as those of any directory that is listed (`list::SnapshotCache`), and only new ones are read.
+//! may have changed, as those of any directory that is listed (`listing::cache`), and only new ones are read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;

@@ -1,7 +1,7 @@
 //! What is being served? The disk, with what all who use it share above it: the table of uploads, the snapshots of directories. At its
 //! opening what an earlier process left is settled (`sweep`).
 //!
-//! Imports all rooms of `store`; none imports it.
+//! Imports `uploads`, `listing`, `disk`, `names`; no room of `store` imports it.
 
 #[cfg(test)]
 mod race_tests;
