@@ -1,6 +1,7 @@
 //! Why did the store refuse? What all its rooms answer.
 
 use super::names::key::KeyError;
+use crate::base::version_id::Version;
 use crate::digest::Algorithm;
 use crate::digest::checksum::Kind;
 use crate::sys::{Cause, Errno, errno};
@@ -16,6 +17,12 @@ pub enum StoreError {
     BucketNotEmpty,
     /// No such object.
     NoObject,
+    /// No such version of the object.
+    NoVersion,
+    /// What is asked for was deleted: this marker says so.
+    DeleteMarker(Marker),
+    /// The object could not be kept as a version where it is: another subvolume, or another project's quota, than our own directory.
+    HistoryApart,
     /// The precondition does not hold for what is there now, if anything is.
     PreconditionFailed { was_there: bool },
     /// The bytes are not a key.
@@ -62,6 +69,16 @@ impl From<KeyError> for StoreError {
     fn from(error: KeyError) -> Self {
         Self::Key(error)
     }
+}
+
+/// A delete marker: the version that says that the object is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    pub version: Version,
+    /// When the object was deleted.
+    pub mtime_ns: i64,
+    /// It is what the key is now.
+    pub is_current: bool,
 }
 
 /// What the store answers.

@@ -42,7 +42,7 @@ pub async fn delete_object(context: &Context<'_>) -> Result<Reply, S3Error> {
     let turn = settings.volume.bucket(&bucket).turn(key.as_bytes()).await;
     let deleted = blocking(Work::Commit, move || {
         let condition = preconditions.condition();
-        settings.volume.bucket(&bucket).delete(key.as_bytes(), condition.as_ref())
+        settings.volume.bucket(&bucket).delete(key.as_bytes(), condition.as_ref()).map(|deleted| deleted.ticket)
     });
     let deleted = deleted.await?;
     drop(turn);
@@ -121,6 +121,7 @@ fn try_delete_one(volume: &Volume, bucket: &str, object: &Permitted<ObjectIdenti
     volume
         .bucket(bucket)
         .delete(object.key.as_bytes(), condition.as_ref())
+        .map(|deleted| deleted.ticket)
         .map_err(|error| refusal::store(error, bucket, &object.key))
 }
 

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
+use super::history::{forget_history, has_history};
 use crate::limits::KEY_SIZE_MAX;
 use crate::store::disk::barrier::Ticket;
 use crate::store::disk::{Bucket, home, tree};
@@ -19,6 +20,9 @@ pub fn delete(bucket: Bucket<'_>, uploads: &Uploads, stop: &AtomicBool) -> Resul
         return Err(StoreError::VolumeFailed);
     }
     bucket.head()?;
+    if has_history(bucket, stop)? {
+        return Err(StoreError::BucketNotEmpty);
+    }
     let mut removed = remove(bucket, uploads);
     if let Err(StoreError::BucketNotEmpty) = removed {
         let directory = bucket.open_directory()?;
@@ -30,6 +34,7 @@ pub fn delete(bucket: Bucket<'_>, uploads: &Uploads, stop: &AtomicBool) -> Resul
         }
     }
     removed?;
+    forget_history(bucket);
     Ok(disk.barrier().published())
 }
 

@@ -4,10 +4,13 @@
 
 mod create;
 mod delete;
+mod history;
 mod list;
 mod page;
+pub mod versions;
 
 pub use create::create;
 pub use delete::{InTheWay, InTheWayKind, delete, in_the_way};
+pub use history::can_keep_versions;
 pub use list::{BucketsQuery, list};
 pub use page::page;

@@ -35,7 +35,7 @@ impl Disk {
     }
 
     /// What a bucket that is not there means: in a directory that was removed beneath us, nothing.
-    pub(super) fn missing_bucket(&self) -> StoreError {
+    pub(in crate::store) fn missing_bucket(&self) -> StoreError {
         if self.is_removed() { StoreError::VolumeFailed } else { StoreError::NoBucket }
     }
 }
@@ -56,10 +56,7 @@ impl<'a> Bucket<'a> {
         // Every object made in it changes the other times.
         let born = sys::stat::born_ns(&self.disk.root, self.name.as_bytes()).ok().flatten();
         let nanoseconds = born.unwrap_or_else(|| stat.mtime_ns.min(stat.ctime_ns));
-        let created = Timestamp {
-            seconds: nanoseconds.div_euclid(1_000_000_000),
-            nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32,
-        };
+        let created = Timestamp::from_nanoseconds(nanoseconds);
         Ok(Some(ListedBucket { name: self.name.to_owned(), created }))
     }
 

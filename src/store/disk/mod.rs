@@ -26,12 +26,14 @@ pub mod presence;
 pub mod probe;
 pub(in crate::store) mod reading;
 mod root;
+pub mod rules;
 #[cfg(feature = "seams")]
 pub mod seams;
 pub mod spill;
 pub(in crate::store) mod spot;
 pub mod stage;
 pub(in crate::store) mod staging;
+pub(in crate::store) mod summary;
 pub(in crate::store) mod tree;
 pub mod turns;
 mod unsynced;

@@ -16,7 +16,7 @@ const PRIVATE: u32 = 0o700;
 /// Our directories, open.
 pub(in crate::store) struct Own {
     /// `.sluice` itself.
-    pub(super) directory: OwnedFd,
+    pub(in crate::store) directory: OwnedFd,
     /// Names on their way, of this process.
     pub(in crate::store) staging: Arc<Staging>,
     pub(in crate::store) uploads: OwnedFd,

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::barrier::{Barrier, Method};
 use super::error::VolumeError;
@@ -17,6 +17,7 @@ use super::pins::Pins;
 use super::presence::{Looks, Presence};
 use super::probe::{self, Facts, Untried};
 use super::reading::Reading;
+use super::rules::Rules;
 use super::staging::Staging;
 use super::turns::{KeyTurns, Share, Take};
 use super::unsynced::Unsynced;
@@ -38,6 +39,8 @@ pub struct Disk {
     pub(super) pins: Pins,
     pub(in crate::store) locks: KeyLocks,
     turns: Arc<KeyTurns>,
+    /// What changes to buckets must keep.
+    pub(super) rules: ArcSwap<Rules>,
     /// Held while a bucket appears or disappears.
     buckets: Mutex<()>,
     barrier: Barrier,
@@ -108,6 +111,7 @@ impl Disk {
             pins: Pins::default(),
             locks: KeyLocks::new(),
             turns: Arc::default(),
+            rules: ArcSwap::default(),
             buckets: Mutex::new(()),
             barrier: Barrier::start(barrier_at, method).map_err(|_| VolumeError::Thread)?,
             watcher: Watcher::start(),

@@ -35,12 +35,18 @@ pub(in crate::store) struct Temporary {
 enum Folder {
     Staging(Arc<Staging>),
     Upload(OwnedFd),
+    History(OwnedFd),
 }
 
 impl Staged {
     /// A file without a name, for buffered writing.
     pub(in crate::store) fn unnamed(file: OwnedFd) -> Self {
         Self { file, is_direct: false, name: None }
+    }
+
+    /// It is a version that was published before.
+    pub(in crate::store) fn is_restored(&self) -> bool {
+        matches!(self.name, Some(Temporary { folder: Folder::History(_), .. }))
     }
 }
 
@@ -60,6 +66,11 @@ impl Temporary {
         Self { folder: Folder::Upload(directory), name }
     }
 
+    /// That of a version, which stays when the publication fails.
+    pub(in crate::store) fn of_history(directory: OwnedFd, name: Vec<u8>) -> Self {
+        Self { folder: Folder::History(directory), name }
+    }
+
     pub(in crate::store) fn is_of_upload(&self) -> bool {
         matches!(self.folder, Folder::Upload(_))
     }
@@ -67,7 +78,7 @@ impl Temporary {
     pub(in crate::store) fn directory(&self) -> &OwnedFd {
         match &self.folder {
             Folder::Staging(staging) => staging.directory(),
-            Folder::Upload(directory) => directory,
+            Folder::Upload(directory) | Folder::History(directory) => directory,
         }
     }
 
@@ -79,7 +90,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         // ENOENT after a publication by rename. Anything else is swept at the next start.
-        if !self.is_of_upload() {
+        if let Folder::Staging(_) = self.folder {
             let _ = sys::path::unlink(self.directory(), &self.name);
         }
     }

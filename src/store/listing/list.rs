@@ -21,11 +21,12 @@ use super::walk::{self, Below, WalkError};
 use crate::config::ListUnreadable;
 use crate::limits::{LISTING_HANDLES_MAX, NAME_SIZE_MAX, RECORD_SIZE_MAX, SCAN_NAMES_MAX};
 use crate::store::disk::reading::Reading;
+use crate::store::disk::summary::{decode, fetch};
 use crate::store::names::key::{self, BODY_OF_DIRECTORY, OBJECT_OF_DIRECTORY};
 use crate::store::names::record::{SUMMARY_NAME, Summary};
 use crate::store::names::subtree::{EntryKind, Subtree, push_name};
 use crate::sys::path::{self, OpenFlags, Symlinks};
-use crate::sys::{Cause, Errno, FileKind, FileStat, Result, clock, errno, stat, xattr};
+use crate::sys::{Cause, Errno, FileStat, clock, errno, stat, xattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -139,13 +140,17 @@ fn start_of(query: &Query<'_>) -> Option<Vec<u8>> {
 
 /// The CommonPrefix that stands for `key`, when the delimiter comes after the prefix.
 fn common_prefix<'k>(query: &Query<'_>, key: &'k [u8]) -> Option<&'k [u8]> {
-    let rest = key.strip_prefix(query.prefix)?;
-    let delimiter = query.delimiter;
+    common_prefix_of(query.prefix, query.delimiter, key)
+}
+
+/// The same for another query.
+pub(in crate::store) fn common_prefix_of<'k>(prefix: &[u8], delimiter: &[u8], key: &'k [u8]) -> Option<&'k [u8]> {
+    let rest = key.strip_prefix(prefix)?;
     if delimiter.is_empty() {
         return None;
     }
     let found = rest.windows(delimiter.len()).position(|window| window == delimiter)?;
-    key.get(..query.prefix.len() + found + delimiter.len())
+    key.get(..prefix.len() + found + delimiter.len())
 }
 
 /// The least string that comes after all that begin with `prefix`.
@@ -487,38 +492,6 @@ fn seek_name<'s>(start: &'s [u8], prefix: &[u8]) -> Option<&'s [u8]> {
 /// Whether a key that begins with `prefix` may be `start` or come after it.
 fn may_follow(prefix: &[u8], start: &[u8]) -> bool {
     prefix >= start || start.starts_with(prefix)
-}
-
-/// Stat and record of a file; `None` when it is not a regular one. A record that does not fit its stat is asked for again,
-/// because the file may have been replaced between the two calls.
-fn fetch(directory: &OwnedFd, name: &[u8]) -> Result<Option<(FileStat, Option<Summary>)>> {
-    const ATTEMPTS: usize = 3;
-    let mut stat = stat::at(directory, name)?;
-    for _ in 0..ATTEMPTS {
-        if stat.kind != FileKind::Regular {
-            return Ok(None);
-        }
-        let mut record = [0; RECORD_SIZE_MAX];
-        let Some(summary) = decode(xattr::read_at(directory, name, SUMMARY_NAME, &mut record), &record)? else { break };
-        if summary.is_truthful(&stat) {
-            return Ok(Some((stat, Some(summary))));
-        }
-        let before = std::mem::replace(&mut stat, stat::at(directory, name)?);
-        if before == stat {
-            break;
-        }
-    }
-    Ok((stat.kind == FileKind::Regular).then_some((stat, None)))
-}
-
-/// The record that an xattr call brought; foreign bytes, none at all and a filesystem without attributes are no record.
-fn decode(answer: Result<Option<usize>>, record: &[u8]) -> Result<Option<Summary>> {
-    match answer {
-        Ok(size) => Ok(size.and_then(|size| Summary::decode(record.get(..size)?).ok())),
-        Err(Errno::RANGE) => Ok(None),
-        Err(errno) if matches!(errno::cause(errno), Cause::Unsupported | Cause::Denied) => Ok(None),
-        Err(errno) => Err(errno),
-    }
 }
 
 /// The heap gives the greatest first; we want the least bound.

@@ -5,7 +5,8 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::commit::{self, Spilled};
+use super::commit;
+use super::seal::{Spilled, seal, seal_as_written};
 use super::write::{Published, Target, Write};
 use crate::digest::lanes::advance_md5;
 use crate::digest::{Job, Md5};
@@ -87,7 +88,7 @@ impl Filled {
     /// The record onto the file.
     fn seal(mut self, disk: &Disk) -> Result<Self> {
         if let Some((staged, _)) = &self.file {
-            let seal = if disk.facts().grain.files.tell_apart { commit::seal_as_written } else { commit::seal };
+            let seal = if disk.facts().grain.files.tell_apart { seal_as_written } else { seal };
             self.spilled = seal(disk, &staged.file, self.object.bytes.len() as u64, &mut self.object.write.record)?;
         }
         Ok(self)
@@ -99,8 +100,8 @@ impl Filled {
         let target = Target { bucket: disk.bucket(&bucket), key: &key, location: &location, condition: condition.as_ref() };
         let Some((mut staged, parent)) = file else { return commit::publish_directory_object(target, record) };
         disk.clean(&staged.file)?;
-        commit::publish(target, &mut staged, parent, &mut |_| Ok(spilled.take()))?;
-        Ok(Published { ticket: disk.barrier().published(), record })
+        let version = commit::publish(target, &mut staged, parent, &mut |_| Ok(spilled.take()))?;
+        Ok(Published { ticket: disk.barrier().published(), record, version })
     }
 }
 

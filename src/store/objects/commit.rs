@@ -1,27 +1,24 @@
 //! From a filled file to an object (DESIGN §5): everything about it goes onto the file first, then the name, under the
 //! key's lock, with the precondition decided there; then, outside, the barrier.
 
-use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::open;
-use super::write::{Published, Target, Write};
-use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
-use crate::store::disk::Disk;
+use super::seal::{Spilled, replace_record, seal};
+use super::versions::Change;
+use super::write::{Condition, Published, Target, Write};
+use crate::base::version_id::Version;
+use crate::limits::PUBLISH_ATTEMPTS_MAX;
 use crate::store::disk::displace::{self, Outcome, Takes};
 use crate::store::disk::inherit;
-use crate::store::disk::spill::{self, Pinned};
 use crate::store::disk::spot::Spot;
 use crate::store::disk::stage::Staged;
 use crate::store::disk::tree::{self, Obstacle, Parents};
+use crate::store::disk::{Bucket, Disk};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key;
-use crate::store::names::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
+use crate::store::names::record::{Record, SUMMARY_NAME};
 use crate::sys::{self, Errno, FileKind};
-
-/// The spilled part of a record, if it has one: held until the file that points there has a name.
-pub(super) type Spilled = Option<Pinned>;
 
 /// A file that holds an object's bytes.
 pub struct FilledFile {
@@ -47,8 +44,8 @@ pub fn commit(disk: &Disk, write: Write, filled: FilledFile) -> Result<Published
     }
     finish_data(disk, &staged, size, tail)?;
     let mut spilled = seal(disk, &staged.file, size, &mut record)?;
-    publish(target, &mut staged, None, &mut |_| Ok(spilled.take()))?;
-    Ok(Published { ticket: disk.barrier().published(), record })
+    let version = publish(target, &mut staged, None, &mut |_| Ok(spilled.take()))?;
+    Ok(Published { ticket: disk.barrier().published(), record, version })
 }
 
 /// The last bytes, the exact length, and no dirty page left: a name given to a file with dirty pages could survive a power
@@ -65,67 +62,6 @@ fn finish_data(disk: &Disk, staged: &Staged, size: u64, tail: Option<(u64, Vec<u
         sys::space::truncate(&staged.file, size)?;
     }
     disk.clean(&staged.file)
-}
-
-/// The record onto the file. mtime is set first, to one that no later change has, and read back, since the filesystem may keep less than
-/// nanoseconds; writing an attribute does not change it.
-pub(in crate::store) fn seal(disk: &Disk, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
-    sys::path::set_mtime(file, disk.facts().grain.mtime_of_record(sys::clock::realtime_ns()))?;
-    seal_as_written(disk, file, size, record)
-}
-
-/// The same for a file that was written a moment ago, where its mtime is as good (`Times::tell_apart`).
-pub(super) fn seal_as_written(disk: &Disk, file: &OwnedFd, size: u64, record: &mut Record) -> Result<Spilled> {
-    let stat = sys::stat::of(file)?;
-    assert_eq!(stat.size, size, "a file of another length than its object is never published");
-    (record.size, record.mtime_ns) = (size, stat.mtime_ns);
-    let spilled = write_record(disk, file, &record.encode())?;
-    disk.sync_each(&[file])?;
-    Ok(spilled)
-}
-
-/// Both attributes onto a file that has neither.
-fn write_record(disk: &Disk, file: &OwnedFd, encoded: &Encoded) -> Result<Spilled> {
-    let spilled = write_extended(disk, file, encoded, EXTENDED_NAME)?;
-    sys::xattr::write(file, SUMMARY_NAME, &encoded.summary_of(spilled.is_some(), false))?;
-    Ok(spilled)
-}
-
-/// Replaces the record of a directory. Its extended part goes where the old one is not, and counts from the moment in which the
-/// summary names it: whatever comes between, the object is the old one or the new one.
-fn replace_record(disk: &Disk, directory: &OwnedFd, encoded: &Encoded) -> Result<()> {
-    let (spilled, is_alternate) = write_beside(disk, directory, encoded)?;
-    sys::xattr::write(directory, SUMMARY_NAME, &encoded.summary_of(spilled.is_some(), is_alternate))?;
-    for (name, is_meant) in [(EXTENDED_NAME, !is_alternate), (EXTENDED_ALTERNATE_NAME, is_alternate)] {
-        if encoded.extended.is_none() || !is_meant {
-            sys::xattr::remove(directory, name)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes the extended record where the summary of now does not look, and answers whether that is the other place.
-fn write_beside(disk: &Disk, directory: &OwnedFd, encoded: &Encoded) -> Result<(Spilled, bool)> {
-    let before = open::read_summary(directory)?.filter(|before| before.has_extended);
-    let is_alternate = before.is_some_and(|before| !before.is_alternate);
-    let name = if is_alternate { EXTENDED_ALTERNATE_NAME } else { EXTENDED_NAME };
-    Ok((write_extended(disk, directory, encoded, name)?, is_alternate))
-}
-
-/// The extended record, if there is one, into the attribute `name`, or into a spill file when it does not fit beside the inode.
-fn write_extended(disk: &Disk, file: &OwnedFd, encoded: &Encoded, name: &CStr) -> Result<Spilled> {
-    let Some(extended) = &encoded.extended else { return Ok(None) };
-    if extended.len() <= EXTENDED_RECORD_INLINE_SIZE_MAX {
-        match sys::xattr::write(file, name, extended) {
-            Ok(()) => return Ok(None),
-            // ext4 has one block for all attributes of a file: of 1 KiB on small images.
-            Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    let pinned = spill::write(disk, extended)?;
-    sys::xattr::write(file, name, pinned.pointer())?;
-    Ok(Some(pinned))
 }
 
 /// How one attempt to publish ended.
@@ -145,7 +81,7 @@ pub(in crate::store) fn publish(
     staged: &mut Staged,
     parent: Option<Rc<OwnedFd>>,
     prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
-) -> Result<()> {
+) -> Result<Option<Version>> {
     let published = try_to_publish(target, staged, parent, prepare);
     match published {
         // Other writers; or somebody who has removed what we stage in.
@@ -162,7 +98,7 @@ fn try_to_publish(
     staged: &mut Staged,
     mut parent: Option<Rc<OwnedFd>>,
     prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
-) -> Result<()> {
+) -> Result<Option<Version>> {
     let mut is_prepared = false;
     // Held until the file has its name.
     let mut _spilled = None;
@@ -173,15 +109,21 @@ fn try_to_publish(
             _spilled = prepare(&staged.file)?;
             is_prepared = true;
         }
+        // What is restored is what it was.
+        let change = if staged.is_restored() { None } else { Change::begin(target.bucket, target.key, target.location)? };
+        if let Some(change) = &change {
+            change.mark(&staged.file)?;
+        }
+        let change = change.as_ref();
         let attempt = match target.location.is_directory_object {
-            true => publish_body(target, staged, takes)?,
-            false => publish_name(target, staged, takes, parent.take())?,
+            true => publish_body(target, staged, takes, change)?,
+            false => publish_name(target, staged, takes, parent.take(), change)?,
         };
         match attempt {
             Attempt::Done => {
                 #[cfg(feature = "seams")]
                 crate::store::disk::seams::note_published(&staged.file);
-                return Ok(());
+                return change.map_or(Ok(None), |change| change.finish().map(|()| Some(change.version())));
             }
             Attempt::Again => {}
             Attempt::Convert(path) => {
@@ -200,7 +142,13 @@ fn convert(target: Target<'_>, path: &[u8]) -> Result<()> {
     tree::convert_to_directory(target.bucket, path)
 }
 
-fn publish_name(target: Target<'_>, staged: &mut Staged, takes: Takes, parent: Option<Rc<OwnedFd>>) -> Result<Attempt> {
+fn publish_name(
+    target: Target<'_>,
+    staged: &mut Staged,
+    takes: Takes,
+    parent: Option<Rc<OwnedFd>>,
+    change: Option<&Change<'_>>,
+) -> Result<Attempt> {
     let (bucket, location) = (target.bucket, target.location);
     // One that was opened before the names on its way are durable is reached again, step by step.
     let parent = parent.filter(|_| !bucket.disk.has_unsynced());
@@ -212,14 +160,14 @@ fn publish_name(target: Target<'_>, staged: &mut Staged, takes: Takes, parent: O
         Err(Obstacle::Error(error)) => return Err(error),
     };
     let spot = Spot { directory: &parents.directory, top: bucket.name, folder: location.parent(), name: location.name() };
-    let attempt = name_file(bucket.disk, staged, spot, takes)?;
+    let attempt = name_file(bucket.disk, staged, spot, takes, change)?;
     if let Attempt::Convert(_) = attempt {
         // The name is a directory: the object lives inside it.
         let inside = match tree::parents(bucket, &location.path) {
             Ok(inside) => inside,
             Err(_) => return Ok(Attempt::Again),
         };
-        return match name_file(bucket.disk, staged, target.inside(&inside, key::OBJECT_OF_DIRECTORY), takes)? {
+        return match name_file(bucket.disk, staged, target.inside(&inside, key::OBJECT_OF_DIRECTORY), takes, change)? {
             Attempt::Convert(_) => Err(StoreError::Foreign),
             attempt => Ok(attempt),
         };
@@ -227,14 +175,17 @@ fn publish_name(target: Target<'_>, staged: &mut Staged, takes: Takes, parent: O
     Ok(attempt)
 }
 
-fn publish_body(target: Target<'_>, staged: &mut Staged, takes: Takes) -> Result<Attempt> {
+fn publish_body(target: Target<'_>, staged: &mut Staged, takes: Takes, change: Option<&Change<'_>>) -> Result<Attempt> {
     let inside = match tree::parents(target.bucket, &target.location.path) {
         Ok(inside) => inside,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = name_file(target.bucket.disk, staged, target.inside(&inside, key::BODY_OF_DIRECTORY), takes)?;
+    if let Some(change) = change {
+        change.embody(&inside.directory)?;
+    }
+    let attempt = name_file(target.bucket.disk, staged, target.inside(&inside, key::BODY_OF_DIRECTORY), takes, change)?;
     if matches!(attempt, Attempt::Done) {
         // The body carries the record now.
         sys::xattr::remove(&inside.directory, SUMMARY_NAME)?;
@@ -243,8 +194,8 @@ fn publish_body(target: Target<'_>, staged: &mut Staged, takes: Takes) -> Result
 }
 
 /// Gives the file its name. `Convert` here says only that a directory has that name.
-fn name_file(disk: &Disk, staged: &mut Staged, spot: Spot<'_>, takes: Takes) -> Result<Attempt> {
-    if staged.name.is_some() {
+fn name_file(disk: &Disk, staged: &mut Staged, spot: Spot<'_>, takes: Takes, change: Option<&Change<'_>>) -> Result<Attempt> {
+    if staged.name.is_some() && !staged.is_restored() {
         inherit::from_directory(&staged.file, spot.directory)?;
         disk.sync_each(&[&staged.file])?;
     }
@@ -264,7 +215,11 @@ fn name_file(disk: &Disk, staged: &mut Staged, spot: Spot<'_>, takes: Takes) -> 
                 if inherit::from_file(disk.label, &staged.file, spot.directory, spot.name, &stat)? {
                     disk.sync_each(&[&staged.file])?;
                 }
-                if displace::replace(disk, staged, spot, &stat, takes)? == Outcome::Again {
+                let replaced = match change {
+                    Some(change) => change.replace(staged, spot, &stat, takes)?,
+                    None => displace::replace(disk, staged, spot, &stat, takes)?,
+                };
+                if replaced == Outcome::Again {
                     return Ok(Attempt::Again);
                 }
             }
@@ -279,11 +234,35 @@ fn name_file(disk: &Disk, staged: &mut Staged, spot: Spot<'_>, takes: Takes) -> 
     Ok(Attempt::Done)
 }
 
+/// Gives a version that was in the history the name of its key, if nothing has that. What it was there it is not any more.
+pub(super) fn restore(bucket: Bucket<'_>, key: &[u8], mut staged: Staged) -> Result<()> {
+    let (location, is_free): (_, Condition) = (key::locate(key)?, Box::new(|now| now.is_none()));
+    let target = Target { bucket, key, location: &location, condition: Some(&is_free) };
+    match publish(target, &mut staged, None, &mut |_| Ok(None)) {
+        // Somebody has published something newer.
+        Ok(_) | Err(StoreError::PreconditionFailed { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where versions are kept `dir/` always has a body: a record on a directory cannot be moved.
+fn publish_empty_body(target: Target<'_>, mut record: Record) -> Result<Published> {
+    let disk = target.bucket.disk;
+    let mut staged = target.bucket.stage(&target.location.path, None, false)?;
+    let mut spilled = seal(disk, &staged.file, 0, &mut record)?;
+    let version = publish(target, &mut staged, None, &mut |_| Ok(spilled.take()))?;
+    Ok(Published { ticket: disk.barrier().published(), record, version })
+}
+
 /// `dir/` without a body: a record on the directory, and no file.
 pub(in crate::store) fn publish_directory_object(target: Target<'_>, mut record: Record) -> Result<Published> {
     let disk = target.bucket.disk;
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = target.bucket.lock(target.key);
+        if target.bucket.rules().is_some() {
+            drop(guard);
+            return publish_empty_body(target, record);
+        }
         let takes = target.check()?;
         let parents = match tree::parents(target.bucket, &target.location.path) {
             Ok(parents) => parents,
@@ -303,23 +282,24 @@ pub(in crate::store) fn publish_directory_object(target: Target<'_>, mut record:
             Err(errno) => return Err(errno.into()),
         };
         (record.size, record.mtime_ns) = (0, sys::clock::realtime_ns());
+        (record.version_id, record.is_delete_marker) = (None, false);
         replace_record(disk, &parents.directory, &record.encode())?;
         if let Some(stat) = old_body {
             // A newer one stays.
             displace::remove(disk, body, &stat, takes)?;
         }
         disk.sync_each(&[&parents.directory])?;
-        return Ok(Published { ticket: disk.barrier().published(), record });
+        return Ok(Published { ticket: disk.barrier().published(), record, version: None });
     }
     Err(StoreError::Contended)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::seal::write_beside;
     use super::*;
     use crate::config::Durability;
     use crate::store::buckets;
-    use crate::store::objects::write::Condition;
     use crate::store::volume::Volume;
     use crate::sys::path::Symlinks;
 

@@ -2,7 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
+use super::versions::Change;
 use super::write::{Condition, current, decided_for};
+use crate::base::version_id::Version;
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
 use crate::store::disk::barrier::Ticket;
 use crate::store::disk::displace::{self, Outcome, Takes};
@@ -13,9 +15,27 @@ use crate::store::names::key::{self, BODY_OF_DIRECTORY, Location, OBJECT_OF_DIRE
 use crate::store::names::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, SUMMARY_NAME};
 use crate::sys::{self, Errno, FileKind, FileStat};
 
+/// What a DELETE did.
+#[derive(Debug, Clone)]
+pub struct Deleted {
+    /// What to wait for before it is acknowledged.
+    pub ticket: Ticket,
+    /// The version that was removed, or the marker that was put there; `None` in a bucket that never kept versions.
+    pub version: Option<Version>,
+    /// `version` is a delete marker.
+    pub is_marker: bool,
+}
+
+impl Deleted {
+    /// Where no versions are kept.
+    fn plainly(ticket: Ticket) -> Self {
+        Self { ticket, version: None, is_marker: false }
+    }
+}
+
 impl Bucket<'_> {
     /// Removes the object of `key`. A key that is not there is fine, as in S3; the ticket then stands for what was seen.
-    pub fn delete(&self, key: &[u8], condition: Option<&Condition>) -> Result<Ticket> {
+    pub fn delete(&self, key: &[u8], condition: Option<&Condition>) -> Result<Deleted> {
         let disk = self.disk;
         if !disk.takes_changes() {
             return Err(StoreError::VolumeFailed);
@@ -23,18 +43,26 @@ impl Bucket<'_> {
         let location = key::locate(key)?;
         for _ in 0..PUBLISH_ATTEMPTS_MAX {
             let guard = self.lock(key);
-            let removed = match takes(*self, key, condition)? {
+            let takes = takes(*self, key, condition)?;
+            if let Some(change) = Change::begin(*self, key, &location)? {
+                let below = if self.exists()? { change.delete(takes)? } else { return Err(disk.missing_bucket()) };
+                drop(guard);
+                let Some(below) = below else { continue };
+                tree::prune(*self, &below)?;
+                return Ok(Deleted { ticket: disk.barrier().published(), version: Some(change.version()), is_marker: true });
+            }
+            let removed = match takes {
                 None => Removed::Nothing,
                 Some(takes) if location.is_directory_object => remove_directory_object(*self, &location, takes)?,
                 Some(takes) => remove_file(*self, &location, takes)?,
             };
             drop(guard);
             match removed {
-                Removed::Nothing if self.exists()? => return Ok(disk.barrier().observed()),
+                Removed::Nothing if self.exists()? => return Ok(Deleted::plainly(disk.barrier().observed())),
                 Removed::Nothing => return Err(StoreError::NoBucket),
                 Removed::Below(path) => {
                     tree::prune(*self, &path)?;
-                    return Ok(disk.barrier().published());
+                    return Ok(Deleted::plainly(disk.barrier().published()));
                 }
                 Removed::Other => {}
             }

@@ -12,6 +12,11 @@ pub mod batch;
 pub mod commit;
 pub mod copy;
 mod delete;
+mod delete_version;
 pub mod open;
 pub mod recent;
+pub(in crate::store) mod seal;
+pub mod versions;
 pub mod write;
+
+pub use delete::Deleted;

@@ -3,12 +3,13 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX, WRITER_AGE_NS};
+use crate::limits::{EXTENDED_RECORD_SIZE_MAX, WRITER_AGE_NS};
 use crate::store::disk::spill;
+use crate::store::disk::summary::read_summary;
 use crate::store::disk::{Bucket, Disk};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key::{self, Location};
-use crate::store::names::record::{Record, SUMMARY_NAME, Summary};
+use crate::store::names::record::{Record, Summary};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno, FileKind, FileStat};
 
@@ -147,6 +148,22 @@ fn read_directory_record(disk: &Disk, directory: &OwnedFd, way: Way) -> Result<O
     Ok(record)
 }
 
+/// What `dir/` without a body is.
+pub(super) fn read_directory_object(disk: &Disk, directory: &OwnedFd) -> Result<Option<Record>> {
+    read_directory_record(disk, directory, Way::Blocking)
+}
+
+/// Opens the file of this name in a directory of ours.
+pub(super) fn open_in(disk: &Disk, directory: &OwnedFd, name: &[u8]) -> Result<Object> {
+    let file = match sys::path::open_read(directory, name, Symlinks::Deny) {
+        Ok(file) => file,
+        Err(errno) if sys::errno::is_gone(errno) => return Err(StoreError::Contended),
+        Err(errno) => return Err(errno.into()),
+    };
+    let look = Look::at(&file)?;
+    describe(disk, file, look, false, Way::Blocking)
+}
+
 fn open_file(disk: &Disk, path: &[u8], way: Way) -> Result<OwnedFd> {
     // O_NONBLOCK: a FIFO must not hold us; its kind is looked at afterwards. O_NOATIME needs ownership, so it is not asked.
     let flags = OpenFlags::RDONLY | OpenFlags::NONBLOCK | OpenFlags::NOCTTY;
@@ -202,16 +219,6 @@ fn may_change_unseen(disk: &Disk, file: &OwnedFd, look: &Look) -> bool {
         is_recent && !facts.is_remote && sys::lock::is_open_for_writing(file) == Some(true)
     };
     !facts.grain.files.is_settled_since(ctime_ns, look.begun_ns) || has_writer()
-}
-
-/// The summary, when there is one that we understand. Any POSIX user can write nonsense there: that is no record.
-pub(super) fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> {
-    let mut buffer = [0; RECORD_SIZE_MAX];
-    match sys::xattr::read(file, SUMMARY_NAME, &mut buffer) {
-        Ok(Some(size)) => Ok(Summary::decode(&buffer[..size]).ok()),
-        Ok(None) | Err(Errno::RANGE | Errno::OPNOTSUPP) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 fn read_record(disk: &Disk, file: &OwnedFd, summary: &Summary, way: Way) -> Result<Record> {

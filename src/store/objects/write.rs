@@ -1,6 +1,7 @@
 //! What is published: everything about an object but its bytes, and the precondition under which it may take its name.
 
 use super::open::State;
+use crate::base::version_id::Version;
 use crate::store::disk::Bucket;
 use crate::store::disk::barrier::Ticket;
 use crate::store::disk::displace::Takes;
@@ -34,6 +35,8 @@ pub struct Published {
     pub ticket: Ticket,
     /// Its record, complete.
     pub record: Record,
+    /// Which version it is; `None` in a bucket that never kept any.
+    pub version: Option<Version>,
 }
 
 /// Where a file is published, and on which condition.

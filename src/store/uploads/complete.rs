@@ -14,6 +14,7 @@ use super::log::{Entry, Part, PartFile};
 use super::name::UploadName;
 use super::table::{Fence, State, Upload, Uploads};
 use super::{manifest, part};
+use crate::base::version_id::Version;
 use crate::digest::checksum::{Kind, Value};
 use crate::digest::{Algorithm, Checksum, ETag, Sha256};
 use crate::limits::{FENCE_DURATION, OBJECT_SIZE_MAX, PART_SIZE_MIN};
@@ -24,6 +25,7 @@ use crate::store::names::record::Record;
 use crate::store::names::{checksum, key};
 use crate::store::objects::commit;
 use crate::store::objects::copy::{self, Digested};
+use crate::store::objects::seal::seal;
 use crate::store::objects::write::{Condition, Published, Target};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Errno};
@@ -152,7 +154,7 @@ pub fn complete(uploads: &Uploads, disk: &Disk, completion: &mut Completion, pro
         return Err(UploadError::Written.into());
     }
     let assembly = Assembly { disk, upload: &upload, chosen: &chosen, target, progress };
-    let record = match assembly.make(record, are_fenced, completion.moves_max) {
+    let (record, version) = match assembly.make(record, are_fenced, completion.moves_max) {
         Err(StoreError::Upload(UploadError::Long)) => {
             completion.fence = Some(Fence { closing, ending, until });
             return Err(UploadError::Long.into());
@@ -167,7 +169,7 @@ pub fn complete(uploads: &Uploads, disk: &Disk, completion: &mut Completion, pro
     upload.end();
     drop(closing);
     vanish(uploads, bucket, &completion.id)?;
-    Ok(Published { ticket: disk.barrier().published(), record })
+    Ok(Published { ticket: disk.barrier().published(), record, version })
 }
 
 /// The answer of the first time, when the object at the key was made by this very upload, of this very list.
@@ -175,7 +177,7 @@ fn repeated(disk: &Disk, completion: &Completion) -> Result<Published> {
     match made_by(disk, completion)? {
         Some(record) if completion.is_list_of(&record) => {
             completion.check_whole(&record)?;
-            Ok(Published { ticket: disk.barrier().observed(), record })
+            Ok(Published { ticket: disk.barrier().observed(), record, version: None })
         }
         _ => Err(UploadError::NotFound.into()),
     }
@@ -299,17 +301,18 @@ struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    fn make(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<Record> {
+    fn make(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<(Record, Option<Version>)> {
         self.verify_there()?;
         self.verify_collapsed()?;
         self.publish(record, are_fenced, moves_max)
     }
 
     /// Puts the object together the cheapest way; where the filesystem refuses that, by a copy.
-    fn publish(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<Record> {
+    fn publish(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<(Record, Option<Version>)> {
         let size = size_of(self.chosen);
         if self.target.is_bare_directory(size) {
-            return Ok(commit::publish_directory_object(self.target, record)?.record);
+            let published = commit::publish_directory_object(self.target, record)?;
+            return Ok((published.record, published.version));
         }
         let layout = self.layout(are_fenced)?;
         let pieces = self.pieces()?;
@@ -330,7 +333,7 @@ impl Assembly<'_> {
         }
     }
 
-    fn publish_as(&self, layout: Layout, record: Record) -> Result<Record> {
+    fn publish_as(&self, layout: Layout, record: Record) -> Result<(Record, Option<Version>)> {
         match layout {
             Layout::InPlace { base, moves } => {
                 let staged = self.base(base)?;
@@ -352,7 +355,7 @@ impl Assembly<'_> {
     }
 
     /// The last steps, of which those that cannot be taken back come under the key's lock, when the precondition holds.
-    fn name(&self, mut staged: Staged, mut record: Record, mut plan: Option<Collapsed>) -> Result<Record> {
+    fn name(&self, mut staged: Staged, mut record: Record, mut plan: Option<Collapsed>) -> Result<(Record, Option<Version>)> {
         let size = size_of(self.chosen);
         self.disk.push(&staged.file)?;
         if let Some(base) = &staged.name
@@ -374,15 +377,15 @@ impl Assembly<'_> {
                 Ordering::Greater => sys::space::truncate(file, size)?,
                 Ordering::Equal => {}
             }
-            commit::seal(self.disk, file, size, &mut record)
+            seal(self.disk, file, size, &mut record)
         });
         match (published, plan) {
-            (Ok(()), _) => {
+            (Ok(version), _) => {
                 if let Some(base) = staged.name.as_ref().filter(|base| base.is_of_upload()) {
                     // Where the object replaced another one, this is a second name of it.
                     let _ = sys::path::unlink(base.directory(), base.name());
                 }
-                Ok(record)
+                Ok((record, version))
             }
             (Err(error), None) => Err(error),
             (Err(error), Some(plan)) => {

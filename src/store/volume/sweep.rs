@@ -11,6 +11,7 @@ use crate::store::disk::spot::Spot;
 use crate::store::disk::staging::{Identity, Purpose, Staging};
 use crate::store::disk::{Disk, home, tree};
 use crate::store::names::key::OBJECT_OF_DIRECTORY;
+use crate::store::objects::versions;
 use crate::store::uploads;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, FileKind, FileStat};
@@ -84,7 +85,8 @@ impl Left<'_> {
                 self.remove()
             }
             Some(Purpose::Turn { inode, place }) => self.turn_back(inode, &place),
-            Some(Purpose::New | Purpose::Upload | Purpose::Uploads) => None,
+            Some(Purpose::Keep) if self.is_file() => versions::settle(self.disk, self.staging, self.name),
+            Some(Purpose::New | Purpose::Keep | Purpose::Upload | Purpose::Uploads) => None,
             None => self.settle_unmarked(),
         }
     }
