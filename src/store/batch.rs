@@ -106,7 +106,7 @@ impl Filled {
         place.parent = parent;
         commit::clean(volume, &staged.file)?;
         commit::publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
-        Ok(Published { ticket: volume.barrier().published(), record })
+        Ok(Published { ticket: volume.barrier().published(), record, version: None })
     }
 }
 

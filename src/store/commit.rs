@@ -16,6 +16,7 @@ use super::staging::Identity;
 use super::tree::{self, Obstacle, Parents};
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, inherit};
+use crate::base::version_id::Version;
 use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
 use crate::sys::{self, Errno, FileKind};
 
@@ -50,6 +51,8 @@ pub struct Published {
     pub ticket: Ticket,
     /// Its record, complete.
     pub record: Record,
+    /// Which version it is; `None` in a bucket that never kept any.
+    pub version: Option<Version>,
 }
 
 /// Publishes an object, or replaces the one that is there.
@@ -66,7 +69,7 @@ pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
     finish_data(volume, &staged, size, tail)?;
     let mut spilled = seal(volume, &staged.file, size, &mut record)?;
     publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
-    Ok(Published { ticket: volume.barrier.published(), record })
+    Ok(Published { ticket: volume.barrier.published(), record, version: None })
 }
 
 /// Where a file is published, and on which condition.
@@ -408,7 +411,7 @@ pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut r
             displace::remove(volume, body, &stat, takes)?;
         }
         volume.sync_each(&[&parents.directory])?;
-        return Ok(Published { ticket: volume.barrier.published(), record });
+        return Ok(Published { ticket: volume.barrier.published(), record, version: None });
     }
     Err(StoreError::Contended)
 }

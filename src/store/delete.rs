@@ -1,10 +1,10 @@
 //! Removing an object.
 
-use super::barrier::Ticket;
 use super::commit::{Condition, current, decided_for};
 use super::displace::{self, Outcome, Spot, Takes};
 use super::key::{self, BODY_OF_DIRECTORY, Location, OBJECT_OF_DIRECTORY};
 use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, SUMMARY_NAME};
+use super::versions::Deleted;
 use super::volume::Volume;
 use super::{Result, StoreError, tree};
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
@@ -12,7 +12,7 @@ use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind, FileStat};
 
 /// Removes the object of `key`. A key that is not there is fine, as in S3; the ticket then stands for what was seen.
-pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Condition>) -> Result<Ticket> {
+pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Condition>) -> Result<Deleted> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
@@ -26,11 +26,11 @@ pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Cond
         };
         drop(guard);
         match removed {
-            Removed::Nothing if super::bucket::exists(volume, bucket)? => return Ok(volume.barrier.observed()),
+            Removed::Nothing if super::bucket::exists(volume, bucket)? => return Ok(Deleted::plainly(volume.barrier.observed())),
             Removed::Nothing => return Err(StoreError::NoBucket),
             Removed::Below(path) => {
                 tree::prune(volume, bucket, &path)?;
-                return Ok(volume.barrier.published());
+                return Ok(Deleted::plainly(volume.barrier.published()));
             }
             Removed::Other => {}
         }

@@ -165,7 +165,7 @@ pub fn complete(volume: &Volume, completion: &mut Completion, progress: &AtomicU
     upload.end();
     drop(closing);
     vanish(volume, &completion.bucket, &completion.id)?;
-    Ok(Published { ticket: volume.barrier.published(), record })
+    Ok(Published { ticket: volume.barrier.published(), record, version: None })
 }
 
 /// The answer of the first time, when the object at the key was made by this very upload, of this very list.
@@ -173,7 +173,7 @@ fn repeated(volume: &Volume, completion: &Completion) -> Result<Published> {
     match made_by(volume, completion)? {
         Some(record) if completion.is_list_of(&record) => {
             completion.check_whole(&record)?;
-            Ok(Published { ticket: volume.barrier.observed(), record })
+            Ok(Published { ticket: volume.barrier.observed(), record, version: None })
         }
         _ => Err(UploadError::NotFound.into()),
     }
