@@ -4,7 +4,8 @@ use super::commit::{Condition, current, decided_for};
 use super::displace::{self, Outcome, Spot, Takes};
 use super::key::{self, BODY_OF_DIRECTORY, Location, OBJECT_OF_DIRECTORY};
 use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, SUMMARY_NAME};
-use super::versions::Deleted;
+use super::bucket::missing;
+use super::versions::{Change, Deleted};
 use super::volume::Volume;
 use super::{Result, StoreError, tree};
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
@@ -19,7 +20,15 @@ pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Cond
     let location = key::locate(key)?;
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(bucket, key);
-        let removed = match takes(volume, bucket, key, condition)? {
+        let takes = takes(volume, bucket, key, condition)?;
+        if let Some(change) = Change::begin(volume, bucket, key, &location)? {
+            let below = if super::bucket::exists(volume, bucket)? { change.delete(takes)? } else { return Err(missing(volume)) };
+            drop(guard);
+            let Some(below) = below else { continue };
+            tree::prune(volume, bucket, &below)?;
+            return Ok(Deleted { ticket: volume.barrier.published(), version: Some(change.version()), is_marker: true });
+        }
+        let removed = match takes {
             None => Removed::Nothing,
             Some(takes) if location.is_directory_object => remove_directory_object(volume, bucket, &location, takes)?,
             Some(takes) => remove_file(volume, bucket, &location, takes)?,

@@ -212,6 +212,11 @@ impl Summary {
         CONTENT_TYPES.get(usize::from(self.content_type).checked_sub(1)?).copied()
     }
 
+    /// The same of another version.
+    pub fn with_version(&self, id: VersionId) -> [u8; SUMMARY_SIZE] {
+        Self { version_id: Some(id), ..*self }.encode()
+    }
+
     fn encode(&self) -> [u8; SUMMARY_SIZE] {
         let flag = |condition: bool, bit: u8| if condition { bit } else { 0 };
         let flags = flag(self.has_extended, HAS_EXTENDED)
