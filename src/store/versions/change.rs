@@ -169,15 +169,14 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// After a `null` version was written: there is no other one.
+    /// After something was published: a delete marker is not what the key is any more, and beside a `null` version there is no other one.
     pub(in crate::store) fn finish(&self) -> Result<()> {
-        if self.rules.keeps == Keeps::Everything {
-            return Ok(());
-        }
         let Some(history) = History::open(self.volume, &self.rules, self.location)? else { return Ok(()) };
-        history.remove(Slot::Null)?;
-        if history.look(Slot::Marker)?.is_some_and(|kept| kept.version == Version::Null) {
-            history.remove(Slot::Marker)?;
+        if self.rules.keeps == Keeps::Versions {
+            history.remove(Slot::Null)?;
+        }
+        if history.stat(&history.name_of(Slot::Marker))?.is_some() {
+            self.number_marker(&history, Some(self.version()))?;
         }
         history.prune(self.volume, &self.rules, self.location)
     }

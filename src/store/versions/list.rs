@@ -64,6 +64,9 @@ pub fn list(volume: &Volume, bucket: &str, query: &Query<'_>, stop: &AtomicBool)
     let is_in_common_prefix = list::common_prefix_of(query.prefix, query.delimiter, query.after).is_some();
     if let (Some(after_version), false) = (query.after_version, is_in_common_prefix) {
         listing.add_history(query.after, Some(after_version)).map_err(list::WalkError::Store)?;
+        if listing.is_full() {
+            return Ok(listing.page);
+        }
     }
     let mut after = query.after.to_vec();
     while let Some(reached) = listing.go_on(&after)? {
@@ -121,13 +124,18 @@ impl Listing<'_> {
                 Some(Met::History) => self.add_history(&key, None).map_err(list::WalkError::Store)?,
                 None => {}
             }
-            if self.page.entries.len() > self.query.max {
-                self.page.entries.truncate(self.query.max);
-                self.page.is_truncated = true;
+            if self.is_full() {
                 return Ok(None);
             }
         }
         Ok(end)
+    }
+
+    /// The page has all that it can have, and there is one more.
+    fn is_full(&mut self) -> bool {
+        self.page.is_truncated = self.page.entries.len() > self.query.max;
+        self.page.entries.truncate(self.query.max);
+        self.page.is_truncated
     }
 
     fn query<'q>(&'q self, after: &'q [u8]) -> list::Query<'q> {

@@ -192,7 +192,7 @@ impl Change<'_> {
     }
 
     /// The marker of an earlier DELETE becomes one of many.
-    fn number_marker(&self, history: &History, live: Option<Version>) -> Result<()> {
+    pub(super) fn number_marker(&self, history: &History, live: Option<Version>) -> Result<()> {
         let marker = history.name_of(Slot::Marker);
         let slot = match history.look(Slot::Marker)?.map(|kept| kept.version) {
             Some(Version::Id(id)) => Slot::Numbered(id),

@@ -1,7 +1,7 @@
 //! What S3 says of versions, held against a model of it; and a POSIX program, or a crash, at each step over it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -449,22 +449,14 @@ fn died(point: Point, is_delete: bool, with_theirs: bool) {
     let first = fixture.put("a", b"one").unwrap().version.unwrap();
     let second = fixture.put("a", b"two").unwrap().version.unwrap();
     let (live, beside) = (fixture.path("a").unwrap(), fixture.top.path().join("beside"));
-    let theirs = |live: &Path| {
-        std::fs::write(&beside, b"theirs").unwrap();
-        std::fs::rename(&beside, live).unwrap();
-    };
     // Between the look and the act.
     let before = if is_delete { Point::Remove } else { Point::Replace };
-    let program = {
-        let (live, beside) = (live.clone(), beside.clone());
-        move |now: Point| {
-            if with_theirs && now == before {
-                std::fs::write(&beside, b"theirs").unwrap();
-                std::fs::rename(&beside, &live).unwrap();
-            }
+    let program = move |now: Point| {
+        if with_theirs && now == before {
+            std::fs::write(&beside, b"theirs").unwrap();
+            std::fs::rename(&beside, &live).unwrap();
         }
     };
-    let _ = theirs;
     meddle::die_at(point, program, || match is_delete {
         true => drop(fixture.delete("a")),
         false => drop(fixture.put("a", b"three")),
