@@ -87,7 +87,7 @@ impl<'a> Change<'a> {
             return displace::replace(self.volume, staged, spot, looked, takes);
         }
         let history = History::ensure(self.volume, &self.rules, self.location)?;
-        let name = self.make_room(&history, was)?;
+        let name = history.free(slot_of(was))?;
         let ours = Identity::of(&sys::stat::of(&staged.file)?);
         let intent = Intent::note(self, &Meant::Replace { ours: ours.inode(), old: looked.inode }, &name)?;
         let linked = sys::path::link(&staged.file, &history.directory, &name).map_err(apart);
@@ -97,14 +97,6 @@ impl<'a> Change<'a> {
             intent.is_settled();
         }
         replaced
-    }
-
-    /// The name that a version gets in the history.
-    pub(super) fn make_room(&self, history: &History, was: Version) -> Result<Vec<u8>> {
-        if let Version::Id(id) = was {
-            history.raise(self.volume, id)?;
-        }
-        history.free(slot_of(was))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one exchange: two names, what is at each, and what may be taken")]
@@ -143,7 +135,7 @@ impl<'a> Change<'a> {
         match was {
             _ if taken.inode != looked_inode => settle_stranger(self.volume, history, name, self.id.place_before()),
             Version::Null => mark_null(self.volume, history, name, self.id.place_before(), taken),
-            Version::Id(_) => Ok(()),
+            Version::Id(id) => history.raise(self.volume, id),
         }
     }
 

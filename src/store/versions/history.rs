@@ -161,6 +161,11 @@ impl History {
         if self.top()? < Some(id) { self.set_top(volume, Some(id)) } else { Ok(()) }
     }
 
+    /// The same after a crash.
+    pub(super) fn recount(&self, volume: &Volume) -> Result<()> {
+        self.set_top(volume, self.kept()?.first().map(|newest| newest.place))
+    }
+
     pub(super) fn set_top(&self, volume: &Volume, top: Option<VersionId>) -> Result<()> {
         let head = sys::path::open_read(&self.directory, self.base, Symlinks::Deny)?;
         let bytes = top.map_or([0; VersionId::SIZE], VersionId::to_bytes);
@@ -190,6 +195,15 @@ impl History {
         // A file without a record: somebody's, and as old as it says.
         let place = id.unwrap_or_else(|| VersionId::place_after(None, stat.mtime_ns));
         Some(Kept { slot, version, place, is_marker, stat, summary })
+    }
+
+    /// The delete marker that is what the key is while nothing has its name.
+    pub(super) fn current_marker(&self) -> Result<Option<Kept>> {
+        match self.look(Slot::Marker)? {
+            Some(marker) => Ok(Some(marker)),
+            // A POSIX program has removed what was put after it.
+            None => Ok(self.kept()?.into_iter().next().filter(|newest| newest.is_marker)),
+        }
     }
 
     /// All that lies in here, the newest first.

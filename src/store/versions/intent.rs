@@ -9,7 +9,7 @@ use super::super::key::Location;
 use super::super::rules::{BucketRules, Keeps};
 use super::super::staging::{Purpose, Staging};
 use super::super::volume::Volume;
-use super::super::{Result, StoreError};
+use super::super::{Result, StoreError, list};
 use super::change::{self, Change};
 use super::history::{History, Slot};
 use super::remove::live_at;
@@ -158,27 +158,37 @@ impl Text {
             // Nobody was told of it.
             Meant::Replace { ours, .. } if inode == Some(ours) => history.free_name(&self.name)?,
             Meant::Remove { old } if inode == Some(old) => history.free_name(&self.name)?,
-            Meant::Delete { ours, old } => self.undo_marker(volume, &history, ours, old)?,
+            Meant::Delete { ours, .. } => self.undo_marker(volume, &history, ours)?,
             Meant::Replace { .. } | Meant::Remove { .. } => {}
         }
         if let Meant::Replace { old, .. } | Meant::Delete { old, .. } = self.meant {
             self.settle_moved(volume, &history, old)?;
         }
+        history.recount(volume)?;
         history.prune(volume, &rules, &self.location)
     }
 
-    /// A marker for a file that is still there was never acknowledged.
-    fn undo_marker(&self, volume: &Volume, history: &History, ours: u64, old: u64) -> Result<()> {
+    /// The move is the moment of a DELETE: before it, a marker beside a file was never acknowledged.
+    fn undo_marker(&self, volume: &Volume, history: &History, ours: u64) -> Result<()> {
         let marker = history.name_of(Slot::Marker);
         let is_ours = history.stat(&marker)?.is_some_and(|stat| stat.inode == ours);
-        let is_live = live_at(volume, &self.bucket, &self.location)?.is_some_and(|live| live.stat.inode == old);
-        if is_ours && is_live { history.free_name(&marker) } else { Ok(()) }
+        let is_moved = history.stat(&self.name)?.is_some();
+        if is_ours && !is_moved && live_at(volume, &self.bucket, &self.location)?.is_some() { history.free_name(&marker) } else { Ok(()) }
+    }
+
+    /// Where what was live stands: just below what is.
+    fn place_of_null(&self, volume: &Volume, history: &History) -> Result<VersionId> {
+        let top = history.top()?;
+        let live = live_at(volume, &self.bucket, &self.location)?;
+        let fetched = live.and_then(|live| list::fetch(live.directory(), live.name()).ok().flatten());
+        let claimed = fetched.and_then(|(_, summary)| summary?.version_id).filter(|id| Some(*id) > top);
+        Ok(claimed.map_or_else(|| VersionId::place_after(top, sys::clock::realtime_ns()), VersionId::place_before))
     }
 
     /// What came into the history has to say which version it is.
     fn settle_moved(&self, volume: &Volume, history: &History, old: u64) -> Result<()> {
         let Some(stat) = history.stat(&self.name)? else { return Ok(()) };
-        let place = VersionId::place_after(history.top()?, sys::clock::realtime_ns());
+        let place = self.place_of_null(volume, history)?;
         if stat.inode != old {
             change::settle_stranger(volume, history, &self.name, place)
         } else if self.name == history.name_of(change::slot_of(Version::Null)) {

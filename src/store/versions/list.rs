@@ -214,7 +214,7 @@ impl Listing<'_> {
             entries.push(live_entry(live.clone(), top));
         }
         let Some(history) = history else { return Ok(entries) };
-        let marker = history.look(Slot::Marker)?;
+        let marker = if live.is_none() { history.current_marker()? } else { None };
         let below = match after {
             Some(after) if is == Some(after) || (marker.is_none() && implied_marker(top) == Some(after)) => None,
             Some(Version::Id(id)) => Some(id),
@@ -226,7 +226,8 @@ impl Listing<'_> {
             let marker = Marker { version, mtime_ns: newest.stat.mtime_ns, is_current: true };
             entries.push(Entry::DeleteMarker { key: key.to_vec(), marker });
         }
-        entries.extend(kept.into_iter().map(|kept| kept_entry(key, kept, live.is_none())));
+        let current = marker.map(|marker| marker.slot);
+        entries.extend(kept.into_iter().map(|kept| kept_entry(key, kept, current)));
         Ok(entries)
     }
 }
@@ -236,9 +237,9 @@ fn live_entry(object: Object, top: Option<VersionId>) -> Entry {
     Entry::Version { object, version, is_latest: true }
 }
 
-fn kept_entry(key: &[u8], kept: Kept, is_absent: bool) -> Entry {
+fn kept_entry(key: &[u8], kept: Kept, current: Option<Slot>) -> Entry {
     if kept.is_marker {
-        return Entry::DeleteMarker { key: key.to_vec(), marker: kept.marker(is_absent && kept.slot == Slot::Marker) };
+        return Entry::DeleteMarker { key: key.to_vec(), marker: kept.marker(current == Some(kept.slot)) };
     }
     let object = Object { key: key.to_vec(), stat: kept.stat, summary: kept.summary, may_change_unseen: false };
     Entry::Version { object, version: kept.version, is_latest: false }

@@ -80,7 +80,7 @@ impl Look<'_> {
     /// What a key is whose name nothing has.
     fn absent(&self, history: Option<&History>, top: Option<VersionId>) -> Result<StoreError> {
         let Some(history) = history else { return Ok(StoreError::NoObject) };
-        if let Some(kept) = history.look(super::history::Slot::Marker)? {
+        if let Some(kept) = history.current_marker()? {
             return Ok(StoreError::DeleteMarker(kept.marker(true)));
         }
         Ok(match (implied_marker(top), history.kept()?.first()) {
@@ -97,7 +97,8 @@ impl Look<'_> {
             return Err(if is_implied { self.absent(Some(history), top)? } else { StoreError::NoVersion });
         };
         if kept.is_marker {
-            let is_current = live.is_none() && kept.slot == super::history::Slot::Marker;
+            let current = if live.is_none() { history.current_marker()? } else { None };
+            let is_current = current.is_some_and(|current| current.slot == kept.slot);
             return Err(StoreError::DeleteMarker(kept.marker(is_current)));
         }
         let object = object::open_in(self.volume, &history.directory, &history.name_of(kept.slot))?;

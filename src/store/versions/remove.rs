@@ -19,7 +19,7 @@ use super::super::staging::{Identity, Purpose};
 use super::super::tree;
 use super::super::volume::Volume;
 use super::super::{Result, StoreError, bucket, delete};
-use super::change::{Change, apart, version_of};
+use super::change::{Change, apart, slot_of, version_of};
 use super::history::{History, Kept, Slot};
 use super::intent::{Intent, Meant};
 use crate::base::version_id::{Version, VersionId};
@@ -110,7 +110,6 @@ impl Change<'_> {
         let history = History::ensure(self.volume, &self.rules, self.location)?;
         let was = live.as_ref().map(|live| self.version_at(live.spot(self.bucket), &live.stat)).transpose()?;
         self.number_marker(&history, was)?;
-        history.raise(self.volume, self.id)?;
         let is_moved = match (&live, was, takes) {
             (Some(live), Some(was), Some(takes)) => self.mark_and_move(&history, live, was, takes)?,
             _ => {
@@ -122,6 +121,8 @@ impl Change<'_> {
             history.prune(self.volume, &self.rules, self.location)?;
             return Ok(None);
         }
+        // Not before: as long as the file is there, its id is the greatest.
+        history.raise(self.volume, self.id)?;
         if self.rules.keeps == Keeps::Versions {
             // The marker is the one `null`.
             history.remove(Slot::Null)?;
@@ -145,7 +146,7 @@ impl Change<'_> {
 
     /// `false`: something else came between, and has its name.
     fn mark_and_move(&self, history: &History, live: &Live, was: Version, takes: Takes) -> Result<bool> {
-        let name = self.make_room(history, was)?;
+        let name = history.free(slot_of(was))?;
         let marker = self.make_marker()?;
         let intent = Intent::note(self, &Meant::Delete { ours: marker.1, old: live.stat.inode }, &name)?;
         self.place_marker(history, &marker.0)?;
@@ -242,7 +243,7 @@ pub fn delete_version(volume: &Volume, bucket: &str, key: &[u8], version: Versio
         return Err(StoreError::VolumeFailed);
     }
     let location = key::locate(key)?;
-    let mut restored_from = None;
+    let mut is_restored = false;
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(bucket, key);
         let Some(rules) = volume.rules_of(bucket) else {
@@ -250,18 +251,18 @@ pub fn delete_version(volume: &Volume, bucket: &str, key: &[u8], version: Versio
             return without_history(volume, bucket, key, version, condition);
         };
         let removal = Removal::begin(volume, rules, bucket, &location)?;
-        if restored_from.is_none() {
+        if !is_restored {
             check(volume, bucket, key, version, condition)?;
         }
         let step = removal.step(version)?;
         drop(guard);
         match step {
             Step::Again => {}
-            Step::Restore(staged, slot) => {
+            Step::Restore(staged) => {
                 commit::restore(volume, bucket, key, staged)?;
-                restored_from = Some(slot);
+                is_restored = true;
             }
-            Step::Nothing if restored_from.is_none() => {
+            Step::Nothing if !is_restored => {
                 if !bucket::exists(volume, bucket)? {
                     return Err(bucket::missing(volume));
                 }
@@ -302,7 +303,7 @@ enum Step {
     Nothing,
     Again,
     /// This version has to get the key's name first.
-    Restore(Staged, Slot),
+    Restore(Staged),
     Done { is_marker: bool, below: Vec<u8> },
 }
 
@@ -363,14 +364,8 @@ impl<'a> Removal<'a> {
         };
         let outcome = match before {
             Some((history, newest, next)) if !newest.is_marker => self.restore_over(history, &newest, next, live)?,
-            Some((history, newest, _)) => {
-                if newest.slot != Slot::Marker {
-                    let name = history.free(Slot::Marker)?;
-                    self.volume.rename_new(&history.directory, &history.name_of(newest.slot), &history.directory, &name)?;
-                }
-                displace::remove(self.volume, spot, &live.stat, takes)?
-            }
-            None => displace::remove(self.volume, spot, &live.stat, takes)?,
+            // A delete marker is what the key is then.
+            _ => displace::remove(self.volume, spot, &live.stat, takes)?,
         };
         self.volume.sync_each(&[spot.directory])?;
         Ok(match outcome {
@@ -418,12 +413,12 @@ impl<'a> Removal<'a> {
 
     fn remove_kept(&self, history: &History, version: Version) -> Result<Step> {
         let live = self.live.as_ref().map(|(_, version)| *version);
-        let marker = history.look(Slot::Marker)?;
+        let marker = if live.is_none() { history.current_marker()? } else { None };
         let Some(kept) = find(history, version, live)? else {
             let is_implied = live.is_none() && marker.is_none() && implied_marker(self.top) == Some(version);
             return if is_implied { self.restore(history, None) } else { Ok(Step::Nothing) };
         };
-        if kept.slot == Slot::Marker && live.is_none() {
+        if marker.is_some_and(|marker| marker.slot == kept.slot) {
             return self.restore(history, Some(&kept));
         }
         history.remove(kept.slot)?;
@@ -432,25 +427,17 @@ impl<'a> Removal<'a> {
 
     /// What was before the delete marker is what the key is again.
     fn restore(&self, history: &History, marker: Option<&Kept>) -> Result<Step> {
-        let mut others = history.kept()?.into_iter().filter(|kept| kept.slot != Slot::Marker);
-        let Some(newest) = others.next() else {
-            history.remove(Slot::Marker)?;
-            return Ok(Step::Done { is_marker: true, below: Vec::new() });
-        };
-        let name = history.name_of(newest.slot);
-        if !newest.is_marker {
+        let mut others = history.kept()?.into_iter().filter(|kept| marker.is_none_or(|marker| marker.slot != kept.slot));
+        if let Some(newest) = others.next().filter(|newest| !newest.is_marker) {
             history.set_top(self.volume, others.next().map(|next| next.place))?;
+            let name = history.name_of(newest.slot);
             let file = sys::path::open_read(&history.directory, &name, Symlinks::Deny)?;
             let directory = history.directory.try_clone().map_err(|_| Errno::MFILE)?;
-            let staged = Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) };
-            return Ok(Step::Restore(staged, newest.slot));
+            return Ok(Step::Restore(Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) }));
         }
-        // Two DELETEs, one after the other.
-        if marker.is_some() {
-            sys::path::exchange(&history.directory, &history.name_of(Slot::Marker), &history.directory, &name)?;
-            history.free_name(&name)?;
-        } else {
-            self.volume.rename_new(&history.directory, &name, &history.directory, &history.name_of(Slot::Marker))?;
+        // Nothing was before; or another DELETE.
+        if let Some(marker) = marker {
+            history.remove(marker.slot)?;
         }
         Ok(Step::Done { is_marker: true, below: Vec::new() })
     }

@@ -154,7 +154,7 @@ impl Model {
 
     fn remove(&mut self, at: usize) {
         self.versions.remove(at);
-        if self.versions.is_empty() {
+        if self.versions.first().is_none_or(|(_, bytes)| bytes.is_none()) {
             self.current = Current::Newest;
         }
     }
@@ -268,7 +268,8 @@ impl Run {
             Act::PosixRemoves if model.is_live() => {
                 std::fs::remove_file(&path).unwrap();
                 model.versions.remove(0);
-                model.current = if model.versions.is_empty() { Current::Newest } else { Current::Implied };
+                let is_object = model.versions.first().is_some_and(|(_, bytes)| bytes.is_some());
+                model.current = if is_object { Current::Implied } else { Current::Newest };
             }
             _ => {}
         }
