@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("limits", 0),
     ("base", 0),
     ("config", 0),
+    ("model", 0),
     ("auth", 1),
     ("body", 1),
     ("digest", 1),
@@ -25,16 +26,19 @@ const FLOORS: &[(&str, u8)] = &[
     ("policy", 1),
     ("sys", 1),
     ("xml", 1),
+    ("catalog", 2),
     ("documents", 2),
     ("io", 2),
     ("net", 2),
     ("s3::ask", 2),
     ("flow", 3),
+    ("orders", 3),
     ("store", 3),
     ("s3::plan", 4),
     ("s3::service", 4),
     ("s3::verbs", 4),
     ("bench", 5),
+    ("control", 5),
     ("metrics::export", 5),
     ("top", 5),
     ("tune", 5),
@@ -47,8 +51,10 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("base", "limits"),
     ("config", "limits"),
     ("config", "base"),
+    ("model", "base"),
     ("net", "io"),
     ("flow", "store"),
+    ("orders", "store"),
     ("s3::verbs", "s3::plan"),
     ("s3::service", "s3::plan"),
     ("s3::service", "s3::verbs"),
@@ -79,7 +85,7 @@ const PANIC_FREE_FILES: &[&str] = &[
 ];
 
 /// Rooms that only compute: what they need of the outside is an argument. No clock, no file, no socket, no thread.
-const PURE: &[&str] = &["limits", "base", "auth", "body", "digest", "http", "policy", "xml", "s3::ask"];
+const PURE: &[&str] = &["limits", "base", "auth", "body", "digest", "http", "policy", "xml", "s3::ask", "model", "catalog"];
 
 /// What a pure room does not name.
 const OUTSIDE: &[&str] = &[

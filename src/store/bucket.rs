@@ -1,22 +1,27 @@
 //! Buckets: the top-level directories of the served directory with a legal bucket name.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
 use super::barrier::Ticket;
-use super::multipart::{self, Forgotten};
+use super::multipart;
 use super::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
+use super::staging::Purpose;
 use super::volume::Volume;
-use super::{Result, StoreError, home, tree, walk};
+use super::{Result, StoreError, home, inherit, tree, walk};
 use super::{key, list};
 use crate::base::time::Timestamp;
 use crate::limits::{KEY_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
+use crate::model::{BucketId, Carried, DirectoryIdentity, FoundDirectory};
 use crate::sys::path::{OpenFlags, Symlinks};
 use crate::sys::{self, Cause, Errno, FileKind};
 
 /// Mode of a bucket's directory, before the umask.
 const BUCKET_MODE: u32 = 0o755;
+/// The attribute of a bucket's directory in which its id stands, in hexadecimal digits.
+const BUCKET_NAME: &CStr = c"user.sluice.bucket";
 
 /// A bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,19 +45,63 @@ pub struct BucketsQuery<'a> {
 
 /// A page of buckets, by name, and whether more follow. Only those on it are looked at.
 pub fn list(volume: &Volume, query: &BucketsQuery<'_>) -> Result<(Vec<Bucket>, bool)> {
+    let names = names(volume, query.prefix, query.after)?;
+    let mut buckets = names.into_iter().filter_map(|name| describe(volume, &name).transpose());
+    let page = buckets.by_ref().take(query.max).collect::<Result<Vec<_>>>()?;
+    Ok((page, buckets.next().transpose()?.is_some()))
+}
+
+/// What may be buckets, in order.
+fn names(volume: &Volume, prefix: &str, after: &str) -> Result<BTreeSet<String>> {
     let root = sys::path::open_dir(&volume.root, b"", Symlinks::Deny)?;
     let mut names = BTreeSet::new();
     let mut buffer = sys::dir::buffer(64 * 1024);
     let _ = volume.reading().visit(&root, &mut buffer, |entry| {
-        let is_wanted = entry.name > query.after.as_bytes() && entry.name.starts_with(query.prefix.as_bytes());
+        let is_wanted = entry.name > after.as_bytes() && entry.name.starts_with(prefix.as_bytes());
         if is_wanted && entry.kind.is_none_or(|kind| kind == FileKind::Directory) && key::is_bucket_name(entry.name) {
             names.insert(String::from_utf8_lossy(entry.name).into_owned());
         }
         std::ops::ControlFlow::<()>::Continue(())
     })?;
-    let mut buckets = names.into_iter().filter_map(|name| describe(volume, &name).transpose());
-    let page = buckets.by_ref().take(query.max).collect::<Result<Vec<_>>>()?;
-    Ok((page, buckets.next().transpose()?.is_some()))
+    Ok(names)
+}
+
+/// Every bucket, and which directory it is.
+pub fn identify_all(volume: &Volume) -> Result<Vec<(String, FoundDirectory)>> {
+    let of = |name: String| identify(volume, &name).map(|found| found.map(|found| (name, found))).transpose();
+    names(volume, "", "")?.into_iter().filter_map(of).collect()
+}
+
+/// Which directory a bucket is; `None`: there is no such bucket.
+pub fn identify(volume: &Volume, name: &str) -> Result<Option<FoundDirectory>> {
+    let Some(directory) = find(volume, name)? else { return Ok(None) };
+    let identity = identity(&directory, volume.root.as_fd(), name.as_bytes())?;
+    let mut text = [0; 2 * BucketId::SIZE];
+    let carries = match sys::xattr::read_at(&volume.root, name.as_bytes(), BUCKET_NAME, &mut text) {
+        Ok(Some(size)) => BucketId::parse(&text[..size]).map_or(Carried::Illegible, Carried::Id),
+        Err(Errno::RANGE) => Carried::Illegible,
+        Ok(None) => Carried::Nothing,
+        // What may not be read says nothing, and is used by nobody.
+        Err(errno) if matches!(sys::errno::cause(errno), Cause::Denied | Cause::Unsupported) => Carried::Nothing,
+        Err(errno) if sys::errno::is_gone(errno) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(Some(FoundDirectory { identity, carries }))
+}
+
+fn identity(directory: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8]) -> Result<DirectoryIdentity> {
+    let inode = sys::stat::of(directory)?.inode;
+    Ok(DirectoryIdentity { inode, born_ns: sys::stat::born_ns(parent, name).ok().flatten() })
+}
+
+/// Has a bucket's directory carry its id. False where it cannot: a directory of somebody else's.
+pub fn carry(volume: &Volume, name: &str, id: BucketId) -> Result<bool> {
+    let directory = open(volume, name)?;
+    match sys::xattr::write(&directory, BUCKET_NAME, id.to_string().as_bytes()) {
+        Ok(()) => volume.sync_each(&[&directory]).map(|()| true),
+        Err(errno) if matches!(sys::errno::cause(errno), Cause::Denied | Cause::Unsupported | Cause::NoSpace) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// One bucket.
@@ -98,57 +147,123 @@ pub(super) fn exists(volume: &Volume, name: &str) -> Result<bool> {
     Ok(find(volume, name)?.is_some())
 }
 
-/// Makes a bucket. The name was checked by the caller.
-pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
+/// Makes a bucket that carries this id. The name was checked by the caller. Before it has its name, `note` is told which directory it
+/// is; where a directory cannot be moved to its name, once more of another.
+pub fn create_known<E: From<StoreError>>(
+    volume: &Volume,
+    name: &str,
+    id: BucketId,
+    note: impl FnMut(DirectoryIdentity) -> std::result::Result<(), E>,
+) -> std::result::Result<Ticket, E> {
     if !volume.takes_changes() {
-        return Err(StoreError::VolumeFailed);
+        return Err(StoreError::VolumeFailed.into());
     }
     // While one of this name is made or removed, nobody can have begun an upload that `forget_bucket` would take for an old one.
     let alone = volume.lock_buckets();
-    let forgotten = match describe(volume, name)? {
-        Some(_) => Forgotten::default(),
-        // Uploads of an earlier bucket of this name, whose removal a crash cut short.
-        None => multipart::forget_bucket(volume, name)?,
-    };
-    let made = make(volume, name);
+    check_free(volume, name)?;
+    // Uploads of an earlier bucket of this name, whose removal a crash cut short.
+    let forgotten = multipart::forget_bucket(volume, name)?;
+    let made = make_whole(volume, name, id, note);
     drop(alone);
     forgotten.discard(volume);
     made
 }
 
-fn make(volume: &Volume, name: &str) -> Result<Ticket> {
-    for _ in 0..PUBLISH_ATTEMPTS_MAX {
-        match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
-            Ok(()) => {}
-            Err(Errno::EXIST) if exists(volume, name)? => {
-                // Its maker may not have synced yet.
-                volume.sync_each(&[&volume.root])?;
-                return Err(StoreError::BucketExists);
-            }
-            Err(Errno::EXIST) => match sys::stat::at(&volume.root, name.as_bytes()) {
-                // A POSIX program is at it as well.
-                Err(Errno::NOENT) => continue,
-                Ok(_) => return Err(StoreError::Foreign),
-                Err(errno) => return Err(errno.into()),
-            },
-            Err(errno) => return Err(errno.into()),
+/// Whether nothing has the name.
+fn check_free(volume: &Volume, name: &str) -> Result<()> {
+    match sys::stat::at(&volume.root, name.as_bytes()) {
+        Err(errno) if sys::errno::is_gone(errno) => match missing(volume) {
+            StoreError::NoBucket => Ok(()),
+            error => Err(error),
+        },
+        Err(errno) => Err(errno.into()),
+        Ok(_) if exists(volume, name)? => {
+            // Its maker may not have synced yet.
+            volume.sync_each(&[&volume.root])?;
+            Err(StoreError::BucketExists)
         }
-        match mark(volume, name) {
-            Ok(()) => {
-                volume.sync_each(&[&volume.root])?;
-                return Ok(volume.barrier.published());
-            }
-            // Somebody has removed it already.
-            Err(_) if !exists(volume, name)? => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        Ok(_) => Err(StoreError::Foreign),
     }
-    Err(StoreError::Contended)
 }
 
-fn mark(volume: &Volume, name: &str) -> sys::Result<()> {
-    let directory = sys::path::open_dir(&volume.root, name.as_bytes(), Symlinks::Deny)?;
-    sys::xattr::write(&directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)
+/// Complete in staging, then named: nobody sees it without its id.
+fn make_whole<E: From<StoreError>>(
+    volume: &Volume,
+    name: &str,
+    id: BucketId,
+    mut note: impl FnMut(DirectoryIdentity) -> std::result::Result<(), E>,
+) -> std::result::Result<Ticket, E> {
+    let staging = volume.staging()?;
+    let new = staging.name(&Purpose::New);
+    sys::path::mkdir(staging.directory(), &new, BUCKET_MODE).map_err(StoreError::from)?;
+    let directory = furnish(volume, staging.directory(), &new, id).map_err(E::from);
+    let noted = directory.and_then(|directory| note(identity(&directory, staging.directory().as_fd(), &new)?));
+    let named = noted.map(|()| volume.rename_new(staging.directory(), &new, &volume.root, name.as_bytes()));
+    if !matches!(named, Ok(Ok(()))) {
+        let _ = sys::path::rmdir(staging.directory(), &new);
+    }
+    match named? {
+        Ok(()) => {}
+        Err(Errno::XDEV) => make_in_place(volume, name, id, note)?,
+        // A POSIX program was quicker, and may be at it still.
+        Err(Errno::EXIST | Errno::NOTEMPTY) => {
+            return Err(check_free(volume, name).err().unwrap_or(StoreError::Contended).into());
+        }
+        Err(errno) => return Err(StoreError::from(errno).into()),
+    }
+    volume.sync_each(&[&volume.root])?;
+    Ok(volume.barrier.published())
+}
+
+/// Where what is in staging cannot be renamed to here (another project id): a crash may leave it without its id.
+fn make_in_place<E: From<StoreError>>(
+    volume: &Volume,
+    name: &str,
+    id: BucketId,
+    mut note: impl FnMut(DirectoryIdentity) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    match sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Err(check_free(volume, name).err().unwrap_or(StoreError::Contended).into()),
+        Err(errno) => return Err(StoreError::from(errno).into()),
+    }
+    let directory = open(volume, name)?;
+    note(identity(&directory, volume.root.as_fd(), name.as_bytes())?)?;
+    mark(volume, &directory, Some(id))?;
+    Ok(())
+}
+
+/// As if it were made among the buckets.
+fn furnish(volume: &Volume, parent: &OwnedFd, name: &[u8], id: BucketId) -> Result<OwnedFd> {
+    let directory = sys::path::open_dir(parent, name, Symlinks::Deny)?;
+    inherit::directory_from_directory(&directory, &volume.root, BUCKET_MODE)?;
+    mark(volume, &directory, Some(id))?;
+    Ok(directory)
+}
+
+fn mark(volume: &Volume, directory: &OwnedFd, id: Option<BucketId>) -> Result<()> {
+    sys::xattr::write(directory, DIRECTORY_NAME, &DIRECTORY_MADE_BY_PUT)?;
+    if let Some(id) = id {
+        sys::xattr::write(directory, BUCKET_NAME, id.to_string().as_bytes())?;
+    }
+    volume.sync_each(&[directory])
+}
+
+/// Makes a bucket that nobody configured, as a POSIX program does, for tests of what is done in it.
+#[cfg(test)]
+pub fn create(volume: &Volume, name: &str) -> Result<Ticket> {
+    if !volume.takes_changes() {
+        return Err(StoreError::VolumeFailed);
+    }
+    let alone = volume.lock_buckets();
+    check_free(volume, name)?;
+    let forgotten = multipart::forget_bucket(volume, name)?;
+    sys::path::mkdir(&volume.root, name.as_bytes(), BUCKET_MODE)?;
+    mark(volume, &open(volume, name)?, None)?;
+    volume.sync_each(&[&volume.root])?;
+    drop(alone);
+    forgotten.discard(volume);
+    Ok(volume.barrier.published())
 }
 
 /// The ticket for "it is there already": what was seen must be durable too.
@@ -319,6 +434,53 @@ mod tests {
         assert_eq!(or_no_bucket(&volume, &name, StoreError::NoObject), refused);
         assert_eq!(create(&volume, &name).unwrap_err(), refused);
         assert_eq!(exists(&volume, "none"), Ok(false));
+    }
+
+    fn id(number: u8) -> BucketId {
+        BucketId::new([number; 16])
+    }
+
+    #[test]
+    fn a_bucket_is_seen_with_its_id_or_not_at_all() {
+        let (top, volume) = fixture();
+        let mut noted = None;
+        let note = |identity| {
+            assert!(!top.path().join("bucket").exists(), "it is told of before it has its name");
+            noted = Some(identity);
+            Ok::<_, StoreError>(())
+        };
+        create_known(&volume, "bucket", id(7), note).unwrap();
+        let found = identify(&volume, "bucket").unwrap().unwrap();
+        assert_eq!((Some(found.identity), found.carries), (noted, Carried::Id(id(7))));
+        let again = create_known::<StoreError>(&volume, "bucket", id(8), |_| panic!("it is there"));
+        assert_eq!(again.unwrap_err(), StoreError::BucketExists);
+        let refused = create_known(&volume, "other", id(9), |_| Err(StoreError::Contended));
+        assert_eq!((refused.unwrap_err(), identify(&volume, "other")), (StoreError::Contended, Ok(None)));
+        let lost = create_known(&volume, "lost", id(9), |_| {
+            std::fs::create_dir(top.path().join("lost")).unwrap();
+            Ok::<_, StoreError>(())
+        });
+        assert_eq!(lost.unwrap_err(), StoreError::BucketExists, "somebody was quicker");
+        assert_eq!(identify(&volume, "lost").unwrap().unwrap().carries, Carried::Nothing);
+        assert_eq!(std::fs::read_dir(top.path().join(".sluice/staging")).unwrap().count(), 0);
+        let names: Vec<String> = identify_all(&volume).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["bucket", "lost"]);
+        delete(&volume, "bucket", &AtomicBool::new(false)).unwrap();
+        assert_eq!(identify(&volume, "bucket"), Ok(None));
+    }
+
+    #[test]
+    fn what_a_directory_carries_is_an_id_or_illegible() {
+        let (_top, volume) = fixture();
+        create(&volume, "bucket").unwrap();
+        assert_eq!(carry(&volume, "bucket", id(1)), Ok(true));
+        assert_eq!(identify(&volume, "bucket").unwrap().unwrap().carries, Carried::Id(id(1)));
+        let directory = open(&volume, "bucket").unwrap();
+        for text in [&b""[..], b"7", &[b'x'; 32], &[b'0'; 33]] {
+            sys::xattr::write(&directory, BUCKET_NAME, text).unwrap();
+            assert_eq!(identify(&volume, "bucket").unwrap().unwrap().carries, Carried::Illegible, "{text:?}");
+        }
+        assert_eq!(carry(&volume, "none", id(1)), Err(StoreError::NoBucket));
     }
 
     /// A name that is taken, by a file or a link, is no bucket to anybody, and cannot become one.

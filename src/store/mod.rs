@@ -2,7 +2,7 @@
 //! uploads, and what a dead process left. Everything here is synchronous and may block: it runs on helper threads, except
 //! `object::open_cached`, which answers only what needs no waiting. Threads of its own have the barrier, and the sweep of `spill`.
 //!
-//! Imports `sys`, `limits`, `base`, `config`, `digest`. Knows no HTTP, no XML, no S3 codes. Limits: names on their way live in
+//! Imports `sys`, `limits`, `base`, `config`, `model`, `digest`. Knows no HTTP, no XML, no S3 codes. Limits: names on their way live in
 //! `.sluice/staging` and are settled at the next start; locks by key hash; snapshots of directories up to a bound.
 //!
 //! The life of an object: `stage` makes a file without a name, the caller fills it, `commit` writes the record and

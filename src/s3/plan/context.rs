@@ -15,7 +15,7 @@ use crate::s3::ask::query::Query;
 /// What a verb knows of its request. What is borrowed belongs to the request: it was found once, and stays as it was found.
 pub struct Context<'a, T = ObjectTarget> {
     pub core: &'a Core,
-    /// What the operator has set, as of the request's beginning.
+    /// What the operator has set, and what is configured, as of the request's beginning.
     pub live: &'a Live,
     /// Who asks.
     pub principal: &'a Principal,

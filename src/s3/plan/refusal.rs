@@ -7,9 +7,11 @@ use crate::auth::AuthError;
 use crate::base::hex;
 use crate::body::BodyError;
 use crate::digest::Algorithm;
+use crate::documents::DocumentError;
 use crate::flow::{Mismatch, TransferError};
 use crate::io::HelperPanicked;
 use crate::limits::PART_SIZE_MIN;
+use crate::orders::Refused;
 use crate::s3::ask::error::{Code, S3Error};
 use crate::store::StoreError;
 use crate::store::barrier::VolumeFailed;
@@ -161,6 +163,37 @@ pub fn upload(error: StoreError, bucket: &str, key: &str, id: &str) -> S3Error {
             given.name().to_ascii_lowercase()
         )),
     }
+}
+
+/// What became of an order to change what is configured. S3 calls it a conflicting operation when others are at the same bucket
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>, OperationAborted).
+pub fn order(refused: Refused, bucket: &str) -> S3Error {
+    let aborted = || S3Error::new(Code::OperationAborted).with("BucketName", bucket);
+    let unavailable = |message| S3Error::new(Code::ServiceUnavailable).message(message);
+    match refused {
+        Refused::TooMany | Refused::Document(DocumentError::Busy) => S3Error::new(Code::SlowDown),
+        Refused::NobodyThere => unavailable("The server is about to end".into()),
+        Refused::Store(StoreError::Contended) | Refused::Document(DocumentError::Changed) => aborted(),
+        Refused::Store(error) => store(error, bucket, ""),
+        Refused::Damaged | Refused::Document(DocumentError::Damaged | DocumentError::Newer) => damaged(bucket),
+        Refused::Document(DocumentError::Io(errno)) => match errno::cause(errno) {
+            Cause::NoSpace | Cause::NoQuota => kernel(errno),
+            _ => unavailable(format!("The server's configuration cannot be written ({errno}): the operator must see to it")),
+        },
+        Refused::AnotherConfiguration => {
+            unavailable("The server's configuration is not there, or is another one: the operator must see to it".into())
+        }
+        Refused::OtherDirectory => S3Error::new(Code::InvalidBucketState)
+            .message("The bucket's directory is not the one that its settings were made for: the server's log says why")
+            .with("BucketName", bucket),
+    }
+}
+
+/// Of a bucket of which nobody knows what it is set to.
+pub fn damaged(bucket: &str) -> S3Error {
+    let message =
+        "The bucket's settings are damaged, and nothing is deleted from it until they are put back: the server's log says more";
+    S3Error::new(Code::InvalidBucketState).message(message).with("BucketName", bucket)
 }
 
 fn volume_failed() -> S3Error {

@@ -234,7 +234,7 @@ fn authenticate<'c>(
     };
     let (region, now) = (core.settings.region.as_deref(), Timestamp::now());
     let scope = auth::Scope { region, service, now, accepts_version_2: live.allow_sigv2 };
-    core.verifier.borrow_mut().authenticate(&signed, &live.credentials, &scope).map_err(S3Error::from)
+    core.verifier.borrow_mut().authenticate(&signed, &*live.credentials, &scope).map_err(S3Error::from)
 }
 
 fn route(request: &Request<'_>, query: &Query<'_>, target: &Target) -> Result<&'static Route, S3Error> {
