@@ -13,3 +13,4 @@ pub mod secret;
 pub mod shell;
 pub mod storage_class;
 pub mod time;
+pub mod version_id;

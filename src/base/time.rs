@@ -40,6 +40,12 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
+    /// A file's time.
+    pub fn from_nanoseconds(nanoseconds: i64) -> Self {
+        let (seconds, nanoseconds) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+        Self { seconds, nanoseconds: nanoseconds as u32 }
+    }
+
     /// Nanoseconds since the epoch; saturates in the year 2262.
     pub fn as_nanoseconds(self) -> i64 {
         self.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(self.nanoseconds))

@@ -105,8 +105,8 @@ impl Filled {
         let Some((mut staged, parent)) = file else { return commit::publish_directory_object(volume, &place, record) };
         place.parent = parent;
         commit::clean(volume, &staged.file)?;
-        commit::publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
-        Ok(Published { ticket: volume.barrier().published(), record })
+        let version = commit::publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
+        Ok(Published { ticket: volume.barrier().published(), record, version })
     }
 }
 

@@ -10,7 +10,7 @@ use super::multipart;
 use super::record::{DIRECTORY_MADE_BY_PUT, DIRECTORY_NAME};
 use super::staging::Purpose;
 use super::volume::Volume;
-use super::{Result, StoreError, home, inherit, tree, walk};
+use super::{Result, StoreError, home, inherit, tree, versions, walk};
 use super::{key, list};
 use crate::base::time::Timestamp;
 use crate::limits::{KEY_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
@@ -119,9 +119,7 @@ fn describe(volume: &Volume, name: &str) -> Result<Option<Bucket>> {
     // Every object made in it changes the other times.
     let born = sys::stat::born_ns(&volume.root, name.as_bytes()).ok().flatten();
     let nanoseconds = born.unwrap_or_else(|| stat.mtime_ns.min(stat.ctime_ns));
-    let created =
-        Timestamp { seconds: nanoseconds.div_euclid(1_000_000_000), nanoseconds: nanoseconds.rem_euclid(1_000_000_000) as u32 };
-    Ok(Some(Bucket { name: name.to_owned(), created }))
+    Ok(Some(Bucket { name: name.to_owned(), created: Timestamp::from_nanoseconds(nanoseconds) }))
 }
 
 /// The bucket's directory, by the rules for every name in it, so that all requests agree on what is a bucket. It need not be
@@ -277,6 +275,9 @@ pub fn delete(volume: &Volume, name: &str, stop: &AtomicBool) -> Result<Ticket> 
         return Err(StoreError::VolumeFailed);
     }
     head(volume, name)?;
+    if versions::are_there(volume, name, stop)? {
+        return Err(StoreError::BucketNotEmpty);
+    }
     let mut removed = remove(volume, name);
     if let Err(StoreError::BucketNotEmpty) = removed {
         let directory = open(volume, name)?;
@@ -288,6 +289,9 @@ pub fn delete(volume: &Volume, name: &str, stop: &AtomicBool) -> Result<Ticket> 
         }
     }
     removed?;
+    if let Some(rules) = volume.rules_of(name) {
+        versions::forget(volume, &rules);
+    }
     Ok(volume.barrier.published())
 }
 

@@ -11,11 +11,13 @@ use super::key::{self, Location};
 use super::object::{self, State};
 use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, Encoded, Record, SUMMARY_NAME};
 use super::spill::{self, Pinned};
-use super::stage::Staged;
+use super::stage::{self, Staged};
 use super::staging::Identity;
 use super::tree::{self, Obstacle, Parents};
+use super::versions::Change;
 use super::volume::{Sync, Volume};
 use super::{Result, StoreError, inherit};
+use crate::base::version_id::Version;
 use crate::limits::{EXTENDED_RECORD_INLINE_SIZE_MAX, PUBLISH_ATTEMPTS_MAX};
 use crate::sys::{self, Errno, FileKind};
 
@@ -50,6 +52,8 @@ pub struct Published {
     pub ticket: Ticket,
     /// Its record, complete.
     pub record: Record,
+    /// Which version it is; `None` in a bucket that never kept any.
+    pub version: Option<Version>,
 }
 
 /// Publishes an object, or replaces the one that is there.
@@ -65,8 +69,8 @@ pub fn commit(volume: &Volume, upload: Upload) -> Result<Published> {
     }
     finish_data(volume, &staged, size, tail)?;
     let mut spilled = seal(volume, &staged.file, size, &mut record)?;
-    publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
-    Ok(Published { ticket: volume.barrier.published(), record })
+    let version = publish(volume, &place, &mut staged, &mut |_| Ok(spilled.take()))?;
+    Ok(Published { ticket: volume.barrier.published(), record, version })
 }
 
 /// Where a file is published, and on which condition.
@@ -164,9 +168,17 @@ pub(super) fn seal_as_written(volume: &Volume, file: &OwnedFd, size: u64, record
     let stat = sys::stat::of(file)?;
     assert_eq!(stat.size, size, "a file of another length than its object is never published");
     (record.size, record.mtime_ns) = (size, stat.mtime_ns);
+    // Given under the key's lock; that of a copy's source is not the copy's.
+    (record.version_id, record.is_delete_marker) = (None, false);
     let spilled = write_record(volume, file, &record.encode())?;
     volume.sync_each(&[file])?;
     Ok(spilled)
+}
+
+/// A record as it was onto another file.
+pub(super) fn seal_as_of(volume: &Volume, file: &OwnedFd, mut record: Record) -> Result<Spilled> {
+    sys::path::set_mtime(file, record.mtime_ns)?;
+    seal_as_written(volume, file, 0, &mut record)
 }
 
 /// Both attributes onto a file that has neither.
@@ -229,7 +241,7 @@ pub(super) fn publish(
     place: &Place<'_>,
     staged: &mut Staged,
     prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
-) -> Result<()> {
+) -> Result<Option<Version>> {
     let published = try_to_publish(volume, place, staged, prepare);
     match published {
         // Other writers; or somebody who has removed what we stage in.
@@ -246,7 +258,7 @@ fn try_to_publish(
     place: &Place<'_>,
     staged: &mut Staged,
     prepare: &mut dyn FnMut(&OwnedFd) -> Result<Spilled>,
-) -> Result<()> {
+) -> Result<Option<Version>> {
     let mut is_prepared = false;
     // Held until the file has its name.
     let mut _spilled = None;
@@ -258,15 +270,22 @@ fn try_to_publish(
             _spilled = prepare(&staged.file)?;
             is_prepared = true;
         }
+        // What is restored is what it was.
+        let is_new = !staged.is_restored();
+        let change = is_new.then(|| Change::begin(volume, place.bucket, place.key, place.location)).transpose()?.flatten();
+        if let Some(change) = &change {
+            change.mark(&staged.file)?;
+        }
+        let change = change.as_ref();
         let attempt = match place.location.is_directory_object {
-            true => publish_body(volume, place, staged, takes)?,
-            false => publish_name(volume, place, staged, takes, parent.take())?,
+            true => publish_body(volume, place, staged, takes, change)?,
+            false => publish_name(volume, place, staged, takes, parent.take(), change)?,
         };
         match attempt {
             Attempt::Done => {
                 #[cfg(feature = "seams")]
                 super::seams::note_published(&staged.file);
-                return Ok(());
+                return change.map_or(Ok(None), |change| change.finish().map(|()| Some(change.version())));
             }
             Attempt::Again => {}
             Attempt::Convert(path) => {
@@ -300,6 +319,7 @@ fn publish_name(
     staged: &mut Staged,
     takes: Takes,
     parent: Option<Rc<OwnedFd>>,
+    change: Option<&Change<'_>>,
 ) -> Result<Attempt> {
     let (bucket, location) = (place.bucket, place.location);
     // One that was opened before the names on its way are durable is reached again, step by step.
@@ -312,14 +332,14 @@ fn publish_name(
         Err(Obstacle::Error(error)) => return Err(error),
     };
     let spot = Spot { directory: &parents.directory, bucket, folder: location.parent(), name: location.name() };
-    let attempt = name_file(volume, staged, spot, takes)?;
+    let attempt = name_file(volume, staged, spot, takes, change)?;
     if let Attempt::Convert(_) = attempt {
         // The name is a directory: the object lives inside it.
         let inside = match tree::parents(volume, bucket, &location.path) {
             Ok(inside) => inside,
             Err(_) => return Ok(Attempt::Again),
         };
-        return match name_file(volume, staged, place.inside(&inside, key::OBJECT_OF_DIRECTORY), takes)? {
+        return match name_file(volume, staged, place.inside(&inside, key::OBJECT_OF_DIRECTORY), takes, change)? {
             Attempt::Convert(_) => Err(StoreError::Foreign),
             attempt => Ok(attempt),
         };
@@ -327,14 +347,23 @@ fn publish_name(
     Ok(attempt)
 }
 
-fn publish_body(volume: &Volume, place: &Place<'_>, staged: &mut Staged, takes: Takes) -> Result<Attempt> {
+fn publish_body(
+    volume: &Volume,
+    place: &Place<'_>,
+    staged: &mut Staged,
+    takes: Takes,
+    change: Option<&Change<'_>>,
+) -> Result<Attempt> {
     let inside = match tree::parents(volume, place.bucket, &place.location.path) {
         Ok(inside) => inside,
         Err(Obstacle::File { path }) => return Ok(Attempt::Convert(path)),
         Err(Obstacle::Error(StoreError::Kernel(Errno::NOENT) | StoreError::Contended)) => return Ok(Attempt::Again),
         Err(Obstacle::Error(error)) => return Err(error),
     };
-    let attempt = name_file(volume, staged, place.inside(&inside, key::BODY_OF_DIRECTORY), takes)?;
+    if let Some(change) = change {
+        change.embody(&inside.directory)?;
+    }
+    let attempt = name_file(volume, staged, place.inside(&inside, key::BODY_OF_DIRECTORY), takes, change)?;
     if matches!(attempt, Attempt::Done) {
         // The body carries the record now.
         sys::xattr::remove(&inside.directory, SUMMARY_NAME)?;
@@ -343,8 +372,14 @@ fn publish_body(volume: &Volume, place: &Place<'_>, staged: &mut Staged, takes: 
 }
 
 /// Gives the file its name. `Convert` here says only that a directory has that name.
-fn name_file(volume: &Volume, staged: &mut Staged, spot: Spot<'_>, takes: Takes) -> Result<Attempt> {
-    if staged.name.is_some() {
+fn name_file(
+    volume: &Volume,
+    staged: &mut Staged,
+    spot: Spot<'_>,
+    takes: Takes,
+    change: Option<&Change<'_>>,
+) -> Result<Attempt> {
+    if staged.name.is_some() && !staged.is_restored() {
         inherit::from_directory(&staged.file, spot.directory)?;
         volume.sync_each(&[&staged.file])?;
     }
@@ -364,7 +399,11 @@ fn name_file(volume: &Volume, staged: &mut Staged, spot: Spot<'_>, takes: Takes)
                 if inherit::from_file(volume, &staged.file, spot.directory, spot.name, &stat)? {
                     volume.sync_each(&[&staged.file])?;
                 }
-                if displace::replace(volume, staged, spot, &stat, takes)? == Outcome::Again {
+                let replaced = match change {
+                    Some(change) => change.replace(staged, spot, &stat, takes)?,
+                    None => displace::replace(volume, staged, spot, &stat, takes)?,
+                };
+                if replaced == Outcome::Again {
                     return Ok(Attempt::Again);
                 }
             }
@@ -379,10 +418,33 @@ fn name_file(volume: &Volume, staged: &mut Staged, spot: Spot<'_>, takes: Takes)
     Ok(Attempt::Done)
 }
 
+/// Gives a version that was in the history the name of its key, if nothing has that. What it was there it is not any more.
+pub(super) fn restore(volume: &Volume, bucket: &str, key: &[u8], mut staged: Staged) -> Result<()> {
+    let (location, is_free): (_, Condition) = (key::locate(key)?, Box::new(|now| now.is_none()));
+    let place = Place { bucket, key, location: &location, condition: Some(&is_free), parent: None };
+    match publish(volume, &place, &mut staged, &mut |_| Ok(None)) {
+        // Somebody has published something newer.
+        Ok(_) | Err(StoreError::PreconditionFailed { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where versions are kept `dir/` always has a body: a record on a directory cannot be moved.
+fn publish_empty_body(volume: &Volume, place: &Place<'_>, mut record: Record) -> Result<Published> {
+    let mut staged = stage::stage(volume, place.bucket, &place.location.path, None, false)?;
+    let mut spilled = seal(volume, &staged.file, 0, &mut record)?;
+    let version = publish(volume, place, &mut staged, &mut |_| Ok(spilled.take()))?;
+    Ok(Published { ticket: volume.barrier.published(), record, version })
+}
+
 /// `dir/` without a body: a record on the directory, and no file.
 pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut record: Record) -> Result<Published> {
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(place.bucket, place.key);
+        if volume.rules_of(place.bucket).is_some() {
+            drop(guard);
+            return publish_empty_body(volume, place, record);
+        }
         let takes = place.check(volume)?;
         let parents = match tree::parents(volume, place.bucket, &place.location.path) {
             Ok(parents) => parents,
@@ -402,13 +464,14 @@ pub(super) fn publish_directory_object(volume: &Volume, place: &Place<'_>, mut r
             Err(errno) => return Err(errno.into()),
         };
         (record.size, record.mtime_ns) = (0, sys::clock::realtime_ns());
+        (record.version_id, record.is_delete_marker) = (None, false);
         replace_record(volume, &parents.directory, &record.encode())?;
         if let Some(stat) = old_body {
             // A newer one stays.
             displace::remove(volume, body, &stat, takes)?;
         }
         volume.sync_each(&[&parents.directory])?;
-        return Ok(Published { ticket: volume.barrier.published(), record });
+        return Ok(Published { ticket: volume.barrier.published(), record, version: None });
     }
     Err(StoreError::Contended)
 }

@@ -1,10 +1,11 @@
 //! Removing an object.
 
-use super::barrier::Ticket;
 use super::commit::{Condition, current, decided_for};
 use super::displace::{self, Outcome, Spot, Takes};
 use super::key::{self, BODY_OF_DIRECTORY, Location, OBJECT_OF_DIRECTORY};
 use super::record::{EXTENDED_ALTERNATE_NAME, EXTENDED_NAME, SUMMARY_NAME};
+use super::bucket::missing;
+use super::versions::{Change, Deleted};
 use super::volume::Volume;
 use super::{Result, StoreError, tree};
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
@@ -12,25 +13,33 @@ use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind, FileStat};
 
 /// Removes the object of `key`. A key that is not there is fine, as in S3; the ticket then stands for what was seen.
-pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Condition>) -> Result<Ticket> {
+pub fn delete(volume: &Volume, bucket: &str, key: &[u8], condition: Option<&Condition>) -> Result<Deleted> {
     if !volume.takes_changes() {
         return Err(StoreError::VolumeFailed);
     }
     let location = key::locate(key)?;
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = volume.locks.lock(bucket, key);
-        let removed = match takes(volume, bucket, key, condition)? {
+        let takes = takes(volume, bucket, key, condition)?;
+        if let Some(change) = Change::begin(volume, bucket, key, &location)? {
+            let below = if super::bucket::exists(volume, bucket)? { change.delete(takes)? } else { return Err(missing(volume)) };
+            drop(guard);
+            let Some(below) = below else { continue };
+            tree::prune(volume, bucket, &below)?;
+            return Ok(Deleted { ticket: volume.barrier.published(), version: Some(change.version()), is_marker: true });
+        }
+        let removed = match takes {
             None => Removed::Nothing,
             Some(takes) if location.is_directory_object => remove_directory_object(volume, bucket, &location, takes)?,
             Some(takes) => remove_file(volume, bucket, &location, takes)?,
         };
         drop(guard);
         match removed {
-            Removed::Nothing if super::bucket::exists(volume, bucket)? => return Ok(volume.barrier.observed()),
+            Removed::Nothing if super::bucket::exists(volume, bucket)? => return Ok(Deleted::plainly(volume.barrier.observed())),
             Removed::Nothing => return Err(StoreError::NoBucket),
             Removed::Below(path) => {
                 tree::prune(volume, bucket, &path)?;
-                return Ok(volume.barrier.published());
+                return Ok(Deleted::plainly(volume.barrier.published()));
             }
             Removed::Other => {}
         }

@@ -52,7 +52,7 @@ pub(super) enum Outcome {
 
 impl Spot<'_> {
     /// Beneath the served directory.
-    fn path(&self) -> Vec<u8> {
+    pub(super) fn path(&self) -> Vec<u8> {
         let mut path = tree::path_of(self.bucket, self.folder);
         path.push(b'/');
         path.extend_from_slice(self.name);
@@ -104,7 +104,7 @@ fn replace_through(
     meddle::at(Point::Taken);
     let taken = sys::stat::at(staging.directory(), &name)?;
     let settled = match takes.takes(&taken) {
-        true => keep_rights(volume, staging, staged, &name, looked, &taken),
+        true => keep_rights_of(volume, staging.directory(), staged, &name, looked, &taken).map(|()| Outcome::Done),
         false => Ok(Outcome::Again),
     };
     if settled == Ok(Outcome::Done) {
@@ -116,24 +116,24 @@ fn replace_through(
 }
 
 /// A file that was made or changed after the look has its own owner and rights, which are then kept instead.
-fn keep_rights(
+pub(super) fn keep_rights_of(
     volume: &Volume,
-    staging: &Staging,
+    directory: &OwnedFd,
     staged: &Staged,
     name: &[u8],
     looked: &FileStat,
     taken: &FileStat,
-) -> Result<Outcome> {
+) -> Result<()> {
     let rights = |stat: &FileStat| (stat.inode, stat.uid, stat.gid, stat.mode);
-    if rights(taken) != rights(looked) && inherit::from_file(volume, &staged.file, staging.directory(), name, taken)? {
+    if rights(taken) != rights(looked) && inherit::from_file(volume, &staged.file, directory, name, taken)? {
         volume.sync_each(&[&staged.file])?;
     }
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 /// A name in staging that our file has again: without another one it needs this for the next attempt, since what was made without
 /// a name cannot be linked twice from nothing (linkat(2) answers ENOENT).
-fn keep_name(staging: &Arc<Staging>, staged: &mut Staged, name: Vec<u8>) {
+pub(super) fn keep_name(staging: &Arc<Staging>, staged: &mut Staged, name: Vec<u8>) {
     match staged.name {
         None => staged.name = Some(Temporary::named(staging, name)),
         Some(_) => staging.remove(&name),

@@ -38,6 +38,11 @@ impl KeyLocks {
         KeyGuard { _first: first, _second: second }
     }
 
+    /// Waits until whoever holds a lock now has let go of it.
+    pub fn wait_for_each(&self) {
+        (0..self.locks.len()).for_each(|slot| drop(self.take(slot)));
+    }
+
     fn slot(&self, bucket: &str, key: &[u8]) -> usize {
         self.hasher.hash_one((bucket, key)) as usize % self.locks.len()
     }

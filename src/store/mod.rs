@@ -36,6 +36,7 @@ mod race_tests;
 mod reading;
 pub mod recent;
 pub mod record;
+pub mod rules;
 #[cfg(feature = "seams")]
 pub mod seams;
 mod spill;
@@ -45,6 +46,7 @@ mod sweep;
 mod tree;
 pub mod turns;
 mod unsynced;
+pub mod versions;
 pub mod volume;
 mod walk;
 mod watch;
@@ -66,6 +68,12 @@ pub enum StoreError {
     BucketNotEmpty,
     /// No such object.
     NoObject,
+    /// No such version of the object.
+    NoVersion,
+    /// What is asked for was deleted: this marker says so.
+    DeleteMarker(versions::Marker),
+    /// The object could not be kept as a version where it is: another subvolume, or another project's quota, than its bucket.
+    HistoryApart,
     /// The precondition does not hold for what is there now, if anything is.
     PreconditionFailed { was_there: bool },
     /// The bytes are not a key.

@@ -141,6 +141,22 @@ fn read_directory_record(volume: &Volume, directory: &OwnedFd, way: Way) -> Resu
     Ok(record)
 }
 
+/// What `dir/` without a body is.
+pub(super) fn read_directory_object(volume: &Volume, directory: &OwnedFd) -> Result<Option<Record>> {
+    read_directory_record(volume, directory, Way::Blocking)
+}
+
+/// Opens the file of this name in a directory of ours.
+pub(super) fn open_in(volume: &Volume, directory: &OwnedFd, name: &[u8]) -> Result<Object> {
+    let file = match sys::path::open_read(directory, name, Symlinks::Deny) {
+        Ok(file) => file,
+        Err(errno) if sys::errno::is_gone(errno) => return Err(StoreError::Contended),
+        Err(errno) => return Err(errno.into()),
+    };
+    let look = Look::at(&file)?;
+    describe(volume, file, look, false, Way::Blocking)
+}
+
 fn open_file(volume: &Volume, path: &[u8], way: Way) -> Result<OwnedFd> {
     // O_NONBLOCK: a FIFO must not hold us; its kind is looked at afterwards. O_NOATIME needs ownership, so it is not asked.
     let flags = OpenFlags::RDONLY | OpenFlags::NONBLOCK | OpenFlags::NOCTTY;

@@ -15,6 +15,7 @@
 //! serves half of a newer one's record.
 
 use crate::base::storage_class::StorageClass;
+use crate::base::version_id::VersionId;
 use crate::digest::checksum::{Algorithm, Kind, Value};
 use crate::limits::{EXTENDED_RECORD_SIZE_MAX, RECORD_SIZE_MAX};
 use crate::sys::FileStat;
@@ -42,12 +43,17 @@ const HAS_EXTENDED: u8 = 1;
 const SPILLED: u8 = 2;
 const HAS_CHECKSUM: u8 = 4;
 const ALTERNATE: u8 = 8;
+/// In the byte of the checksum's type, which has algorithm and kind in its five low bits.
+const DELETE_MARKER: u8 = 128;
 /// The flags above are four bits; the others are the storage class.
 const STORAGE_CLASS_SHIFT: u8 = 4;
 const CONTENT_TYPE_NONE: u8 = 0;
 const CONTENT_TYPE_EXTENDED: u8 = 255;
 /// A checksum longer than this is in the extended record.
 const SMALL_CHECKSUM_SIZE: usize = 8;
+
+/// In place of the number of parts: the ETag was made of the file's facts when it was moved into history, which changes its ctime.
+pub const SYNTHETIC: u32 = u32::MAX;
 
 const _: () = assert!(SUMMARY_SIZE <= RECORD_SIZE_MAX);
 
@@ -121,7 +127,7 @@ pub struct Summary {
     pub mtime_ns: i64,
     /// MD5 of the object, or of the MD5s of its parts.
     pub etag: [u8; 16],
-    /// Number of parts of a multipart object; 0: uploaded whole.
+    /// Number of parts of a multipart object; 0: uploaded whole; `SYNTHETIC`: the ETag is no digest of bytes.
     pub parts: u32,
     /// `user.sluice.x` has more.
     pub has_extended: bool,
@@ -132,14 +138,13 @@ pub struct Summary {
     pub storage_class: StorageClass,
     /// Algorithm and kind of the checksum, also when its value is in the extended record.
     pub checksum_type: Option<(Algorithm, Kind)>,
-    /// Which version of the object it is; `None` for the one called `null`.
-    pub version_id: Option<[u8; VERSION_ID_SIZE]>,
+    /// Which version of the object it is, or the place of the one called `null`; `None` where no versions are kept.
+    pub version_id: Option<VersionId>,
+    /// It is no object: a DELETE put it there.
+    pub is_delete_marker: bool,
     checksum: [u8; SMALL_CHECKSUM_SIZE],
     content_type: u8,
 }
-
-/// Bytes of a version's id. No id is all zeros.
-pub const VERSION_ID_SIZE: usize = 16;
 
 impl Summary {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
@@ -167,12 +172,13 @@ impl Summary {
             storage_class: StorageClass::decode(flags >> STORAGE_CLASS_SHIFT).ok_or(RecordError::Field)?,
             checksum_type: match flags & HAS_CHECKSUM {
                 0 => None,
-                _ => Some(type_of(checksum_code)?),
+                _ => Some(type_of(checksum_code & !DELETE_MARKER)?),
             },
             version_id: match format {
                 FORMAT_1 => None,
-                _ => Some(reader.array()?).filter(|id| *id != [0; VERSION_ID_SIZE]),
+                _ => VersionId::from_bytes(reader.array()?),
             },
+            is_delete_marker: checksum_code & DELETE_MARKER != 0,
             content_type,
         };
         // Only what `encode` writes: padding is zero, spilled or interned elsewhere needs an extended record.
@@ -206,6 +212,11 @@ impl Summary {
         CONTENT_TYPES.get(usize::from(self.content_type).checked_sub(1)?).copied()
     }
 
+    /// The same of another version.
+    pub fn with_version(&self, id: VersionId) -> [u8; SUMMARY_SIZE] {
+        Self { version_id: Some(id), ..*self }.encode()
+    }
+
     fn encode(&self) -> [u8; SUMMARY_SIZE] {
         let flag = |condition: bool, bit: u8| if condition { bit } else { 0 };
         let flags = flag(self.has_extended, HAS_EXTENDED)
@@ -213,7 +224,7 @@ impl Summary {
             | flag(self.is_alternate, ALTERNATE)
             | flag(self.checksum_type.is_some(), HAS_CHECKSUM)
             | (self.storage_class as u8) << STORAGE_CLASS_SHIFT;
-        let checksum_code = self.checksum_type.map_or(0, code_of_type);
+        let checksum_code = self.checksum_type.map_or(0, code_of_type) | flag(self.is_delete_marker, DELETE_MARKER);
         let mut bytes = [0; SUMMARY_SIZE];
         bytes[..4].copy_from_slice(&[FORMAT, flags, self.content_type, checksum_code]);
         bytes[4..12].copy_from_slice(&self.size.to_le_bytes());
@@ -221,7 +232,7 @@ impl Summary {
         bytes[20..36].copy_from_slice(&self.etag);
         bytes[36..40].copy_from_slice(&self.parts.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.checksum);
-        bytes[48..].copy_from_slice(&self.version_id.unwrap_or_default());
+        bytes[48..].copy_from_slice(&self.version_id.map_or([0; VersionId::SIZE], VersionId::to_bytes));
         bytes
     }
 
@@ -257,8 +268,10 @@ pub struct Record {
     pub etag: [u8; 16],
     pub parts: u32,
     pub storage_class: StorageClass,
-    /// Which version of the object it is; `None` for the one called `null`.
-    pub version_id: Option<[u8; VERSION_ID_SIZE]>,
+    /// Which version of the object it is, or the place of the one called `null`; `None` where no versions are kept.
+    pub version_id: Option<VersionId>,
+    /// It is no object: a DELETE put it there.
+    pub is_delete_marker: bool,
     /// The checksum the object was uploaded with, or was given.
     pub checksum: Option<Checksum>,
     /// Further ones, at most one of each algorithm.
@@ -315,6 +328,7 @@ impl Record {
             parts: 0,
             storage_class: StorageClass::Standard,
             version_id: None,
+            is_delete_marker: false,
             checksum: None,
             more_checksums: Vec::new(),
             content_type: None,
@@ -349,6 +363,7 @@ impl Record {
             storage_class: self.storage_class,
             checksum_type: self.checksum.map(|checksum| (checksum.algorithm(), checksum.kind)),
             version_id: self.version_id,
+            is_delete_marker: self.is_delete_marker,
             checksum,
             content_type,
         };
@@ -366,6 +381,7 @@ impl Record {
         let mut record = Self::new(summary.size, summary.mtime_ns, summary.etag);
         record.parts = summary.parts;
         (record.storage_class, record.version_id) = (summary.storage_class, summary.version_id);
+        record.is_delete_marker = summary.is_delete_marker;
         record.checksum = summary.checksum();
         record.content_type = summary.content_type().map(|name| Cow::Borrowed(name.as_bytes()));
         match extended {

@@ -36,12 +36,18 @@ pub(super) struct Temporary {
 enum Place {
     Staging(Arc<Staging>),
     Upload(OwnedFd),
+    History(OwnedFd),
 }
 
 impl Staged {
     /// A file without a name, for buffered writing.
     pub(super) fn unnamed(file: OwnedFd) -> Self {
         Self { file, is_direct: false, name: None }
+    }
+
+    /// It is a version that was published before.
+    pub(super) fn is_restored(&self) -> bool {
+        matches!(self.name, Some(Temporary { place: Place::History(_), .. }))
     }
 }
 
@@ -61,6 +67,11 @@ impl Temporary {
         Self { place: Place::Upload(directory), name }
     }
 
+    /// That of a version, which stays when the publication fails.
+    pub(super) fn of_history(directory: OwnedFd, name: Vec<u8>) -> Self {
+        Self { place: Place::History(directory), name }
+    }
+
     pub(super) fn is_of_upload(&self) -> bool {
         matches!(self.place, Place::Upload(_))
     }
@@ -68,7 +79,7 @@ impl Temporary {
     pub(super) fn directory(&self) -> &OwnedFd {
         match &self.place {
             Place::Staging(staging) => staging.directory(),
-            Place::Upload(directory) => directory,
+            Place::Upload(directory) | Place::History(directory) => directory,
         }
     }
 
@@ -80,7 +91,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         // ENOENT after a publication by rename. Anything else is swept at the next start.
-        if !self.is_of_upload() {
+        if let Place::Staging(_) = self.place {
             let _ = sys::path::unlink(self.directory(), &self.name);
         }
     }

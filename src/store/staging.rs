@@ -7,6 +7,7 @@
 //! | `swap.N.OURS.WHAT.PLACE` | our file OURS, about to change places with the file WHAT at PLACE; then what was there |
 //! | `turn.N.INODE.PLACE` | a directory of ours with a link to the file INODE, about to change places with it; then what was there |
 //! | `gone.N.WHAT.PLACE` | what was at PLACE; the file WHAT is to be removed |
+//! | `keep.N` | a note of what is about to happen to the history of a key (`versions`) |
 //! | `upload.N` | an upload's directory that appears or disappears |
 //! | `uploads.N` | the uploads of a bucket that is gone |
 //!
@@ -65,6 +66,7 @@ pub(super) enum Purpose {
         what: Identity,
         place: Vec<u8>,
     },
+    Keep,
     Upload,
     Uploads,
 }
@@ -105,6 +107,7 @@ impl Purpose {
             Self::Swap { .. } => "swap",
             Self::Turn { .. } => "turn",
             Self::Gone { .. } => "gone",
+            Self::Keep => "keep",
             Self::Upload => "upload",
             Self::Uploads => "uploads",
         }
@@ -113,14 +116,14 @@ impl Purpose {
     /// Where it was to happen; empty if that is not known.
     pub(super) fn place(&self) -> &[u8] {
         match self {
-            Self::New | Self::Upload | Self::Uploads => b"",
+            Self::New | Self::Keep | Self::Upload | Self::Uploads => b"",
             Self::Swap { place, .. } | Self::Turn { place, .. } | Self::Gone { place, .. } => place,
         }
     }
 
     fn encode(&self, count: u64) -> Vec<u8> {
         let (what, place) = match self {
-            Self::New | Self::Upload | Self::Uploads => return format!("{}.{count:016x}", self.word()).into_bytes(),
+            Self::New | Self::Keep | Self::Upload | Self::Uploads => return format!("{}.{count:016x}", self.word()).into_bytes(),
             Self::Swap { ours, what, place } => (format!("{}.{}", ours.encode(), what.encode()), place),
             Self::Turn { inode, place } => (format!("{inode:x}"), place),
             Self::Gone { what, place } => (what.encode(), place),
@@ -144,6 +147,7 @@ impl Purpose {
         };
         let purpose = match (word, rest) {
             ("new", None) => Self::New,
+            ("keep", None) => Self::Keep,
             ("upload", None) => Self::Upload,
             ("uploads", None) => Self::Uploads,
             ("swap", Some(rest)) => {
@@ -262,6 +266,7 @@ mod tests {
         let place = || proptest::collection::vec(any::<u8>(), 0..80);
         prop_oneof![
             Just(Purpose::New),
+            Just(Purpose::Keep),
             Just(Purpose::Upload),
             Just(Purpose::Uploads),
             (identity(), identity(), place()).prop_map(|(ours, what, place)| Purpose::Swap { ours, what, place }),

@@ -12,6 +12,7 @@ use super::multipart::{self, is_file_name, is_upload_id};
 use super::reading::Reading;
 use super::staging::{Identity, Purpose, Staging};
 use super::tree::{self, directories_in};
+use super::versions;
 use super::volume::Volume;
 use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno, FileKind, FileStat};
@@ -165,7 +166,8 @@ impl Left<'_> {
                 self.remove()
             }
             Some(Purpose::Turn { inode, place }) => self.turn_back(inode, &place),
-            Some(Purpose::New | Purpose::Upload | Purpose::Uploads) => None,
+            Some(Purpose::Keep) if self.is_file() => versions::settle(self.volume, self.staging, self.name),
+            Some(Purpose::New | Purpose::Keep | Purpose::Upload | Purpose::Uploads) => None,
             None => self.settle_unmarked(),
         }
     }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::barrier::{Barrier, Method};
 use super::home::{self, Homes};
@@ -14,6 +14,7 @@ use super::multipart::{self, Uploads};
 use super::own::{Missing, Own};
 use super::presence::{Looks, Presence};
 use super::probe::{self, Untried};
+use super::rules::Rules;
 use super::spill::Spills;
 use super::staging::Staging;
 use super::turns::{KeyTurns, Share, Take};
@@ -44,6 +45,7 @@ pub struct Volume {
     buckets: Mutex<()>,
     pub(super) barrier: Barrier,
     pub(super) snapshots: SnapshotCache,
+    pub(super) rules: ArcSwap<Rules>,
     pub(super) unsynced: Unsynced,
     pub(super) looks: Looks,
 
@@ -147,6 +149,7 @@ impl Volume {
             buckets: Mutex::new(()),
             barrier: Barrier::start(barrier_at, method).map_err(|_| VolumeError::Thread)?,
             snapshots: SnapshotCache::new(memory, snapshots_size_max, facts.tells_changes),
+            rules: ArcSwap::default(),
             unsynced: Unsynced::default(),
             looks: Looks::new(&root),
 

@@ -16,7 +16,7 @@ use crate::s3::ask::error::{Code, S3Error};
 use crate::store::checksum;
 use crate::store::list::Object;
 use crate::store::object::State;
-use crate::store::record::{self, Record};
+use crate::store::record::{self, Record, SYNTHETIC};
 use crate::sys::FileStat;
 
 /// What S3 answers where no type was given.
@@ -161,17 +161,21 @@ pub fn etag_of(state: &State) -> ETag {
 
 /// The ETag that a record holds.
 pub fn etag_of_record(record: &Record) -> ETag {
-    match record.parts {
-        0 => ETag::Md5(record.etag),
-        parts => ETag::Multipart { md5: record.etag, parts },
+    etag_of_digest(record.etag, record.parts)
+}
+
+fn etag_of_digest(md5: [u8; 16], parts: u32) -> ETag {
+    match parts {
+        0 => ETag::Md5(md5),
+        SYNTHETIC => ETag::Synthetic(md5),
+        parts => ETag::Multipart { md5, parts },
     }
 }
 
 /// The same for an entry of a listing.
 pub fn etag_of_entry(object: &Object) -> ETag {
     match &object.summary {
-        Some(summary) if summary.parts > 0 => ETag::Multipart { md5: summary.etag, parts: summary.parts },
-        Some(summary) => ETag::Md5(summary.etag),
+        Some(summary) => etag_of_digest(summary.etag, summary.parts),
         None => synthetic(&object.stat, object.may_change_unseen),
     }
 }

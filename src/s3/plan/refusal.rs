@@ -103,6 +103,12 @@ pub fn store(error: StoreError, bucket: &str, key: &str) -> S3Error {
     match error {
         StoreError::NoBucket => S3Error::no_such_bucket(bucket),
         StoreError::NoObject => S3Error::no_such_key(key),
+        StoreError::NoVersion => S3Error::new(Code::NoSuchVersion).with("Key", key),
+        StoreError::DeleteMarker(marker) if marker.is_current => S3Error::no_such_key(key),
+        StoreError::DeleteMarker(_) => S3Error::new(Code::MethodNotAllowed),
+        StoreError::HistoryApart => S3Error::new(Code::InvalidBucketState)
+            .message("A directory on the way to this key is a subvolume or has a quota of its own: no version can be kept there")
+            .with("Key", key),
         StoreError::BucketExists => S3Error::new(Code::BucketAlreadyOwnedByYou).with("BucketName", bucket),
         StoreError::BucketNotEmpty => S3Error::new(Code::BucketNotEmpty).with("BucketName", bucket),
         StoreError::PreconditionFailed { .. } => S3Error::new(Code::PreconditionFailed),

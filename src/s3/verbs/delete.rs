@@ -41,7 +41,7 @@ pub async fn delete_object(context: &Context<'_>) -> Result<Reply, S3Error> {
     let turn = settings.volume.turn(&bucket, key.as_bytes()).await;
     let deleted = blocking(Work::Commit, move || {
         let condition = preconditions.condition();
-        delete::delete(&settings.volume, &bucket, key.as_bytes(), condition.as_ref())
+        delete::delete(&settings.volume, &bucket, key.as_bytes(), condition.as_ref()).map(|deleted| deleted.ticket)
     });
     let deleted = deleted.await?;
     drop(turn);
@@ -117,7 +117,7 @@ fn try_delete_one(volume: &Volume, bucket: &str, object: &Permitted<ObjectIdenti
         last_modified_s: object.last_modified_time.as_deref().map(date).transpose()?,
     };
     let condition = preconditions.condition();
-    delete::delete(volume, bucket, object.key.as_bytes(), condition.as_ref())
+    delete::delete(volume, bucket, object.key.as_bytes(), condition.as_ref()).map(|deleted| deleted.ticket)
         .map_err(|error| refusal::store(error, bucket, &object.key))
 }
 

@@ -142,13 +142,16 @@ fn start_of(query: &Query<'_>) -> Option<Vec<u8>> {
 
 /// The CommonPrefix that stands for `key`, when the delimiter comes after the prefix.
 fn common_prefix<'k>(query: &Query<'_>, key: &'k [u8]) -> Option<&'k [u8]> {
-    let rest = key.strip_prefix(query.prefix)?;
-    let delimiter = query.delimiter;
+    common_prefix_of(query.prefix, query.delimiter, key)
+}
+
+pub(super) fn common_prefix_of<'k>(prefix: &[u8], delimiter: &[u8], key: &'k [u8]) -> Option<&'k [u8]> {
+    let rest = key.strip_prefix(prefix)?;
     if delimiter.is_empty() {
         return None;
     }
     let found = rest.windows(delimiter.len()).position(|window| window == delimiter)?;
-    key.get(..query.prefix.len() + found + delimiter.len())
+    key.get(..prefix.len() + found + delimiter.len())
 }
 
 /// The least string that comes after all that begin with `prefix`.
@@ -494,7 +497,7 @@ fn may_follow(prefix: &[u8], start: &[u8]) -> bool {
 
 /// Stat and record of a file; `None` when it is not a regular one. A record that does not fit its stat is asked for again,
 /// because the file may have been replaced between the two calls.
-fn fetch(directory: &OwnedFd, name: &[u8]) -> Result<Option<(FileStat, Option<Summary>)>> {
+pub(super) fn fetch(directory: &OwnedFd, name: &[u8]) -> Result<Option<(FileStat, Option<Summary>)>> {
     const ATTEMPTS: usize = 3;
     let mut stat = stat::at(directory, name)?;
     for _ in 0..ATTEMPTS {

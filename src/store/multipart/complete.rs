@@ -13,6 +13,7 @@ use super::log::{Entry, Part, Place};
 use super::table::{self, Fence, State, Upload};
 use super::{UploadError, UploadName, manifest, part, push, vanish};
 use crate::digest::checksum::{Kind, Value};
+use crate::base::version_id::Version;
 use crate::digest::{Algorithm, Checksum, ETag, Sha256};
 use crate::limits::{FENCE_DURATION, OBJECT_SIZE_MAX, PART_SIZE_MIN};
 use crate::store::commit::{self, Condition, Published};
@@ -150,7 +151,7 @@ pub fn complete(volume: &Volume, completion: &mut Completion, progress: &AtomicU
         return Err(UploadError::Written.into());
     }
     let assembly = Assembly { volume, upload: &upload, chosen: &chosen, place: &place, location: &location, progress };
-    let record = match assembly.make(record, are_fenced, completion.moves_max) {
+    let (record, version) = match assembly.make(record, are_fenced, completion.moves_max) {
         Err(StoreError::Upload(UploadError::Long)) => {
             completion.fence = Some(Fence { closing, turn, until });
             return Err(UploadError::Long.into());
@@ -165,7 +166,7 @@ pub fn complete(volume: &Volume, completion: &mut Completion, progress: &AtomicU
     upload.end();
     drop(closing);
     vanish(volume, &completion.bucket, &completion.id)?;
-    Ok(Published { ticket: volume.barrier.published(), record })
+    Ok(Published { ticket: volume.barrier.published(), record, version })
 }
 
 /// The answer of the first time, when the object at the key was made by this very upload, of this very list.
@@ -173,7 +174,7 @@ fn repeated(volume: &Volume, completion: &Completion) -> Result<Published> {
     match made_by(volume, completion)? {
         Some(record) if completion.is_list_of(&record) => {
             completion.check_whole(&record)?;
-            Ok(Published { ticket: volume.barrier.observed(), record })
+            Ok(Published { ticket: volume.barrier.observed(), record, version: None })
         }
         _ => Err(UploadError::NotFound.into()),
     }
@@ -298,17 +299,18 @@ struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    fn make(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<Record> {
+    fn make(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<(Record, Option<Version>)> {
         self.verify_there()?;
         self.verify_collapsed()?;
         self.publish(record, are_fenced, moves_max)
     }
 
     /// Puts the object together the cheapest way; where the filesystem refuses that, by a copy.
-    fn publish(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<Record> {
+    fn publish(&self, record: Record, are_fenced: bool, moves_max: u64) -> Result<(Record, Option<Version>)> {
         let size = size_of(self.chosen);
         if self.place.is_bare_directory(size) {
-            return Ok(commit::publish_directory_object(self.volume, self.place, record)?.record);
+            let published = commit::publish_directory_object(self.volume, self.place, record)?;
+            return Ok((published.record, published.version));
         }
         let layout = self.layout(are_fenced)?;
         let pieces = self.pieces()?;
@@ -329,7 +331,7 @@ impl Assembly<'_> {
         }
     }
 
-    fn publish_as(&self, layout: Layout, record: Record) -> Result<Record> {
+    fn publish_as(&self, layout: Layout, record: Record) -> Result<(Record, Option<Version>)> {
         match layout {
             Layout::InPlace { base, moves } => {
                 let staged = self.base(base)?;
@@ -351,7 +353,7 @@ impl Assembly<'_> {
     }
 
     /// The last steps, of which those that cannot be taken back come under the key's lock, when the precondition holds.
-    fn name(&self, mut staged: Staged, mut record: Record, mut plan: Option<Collapsed>) -> Result<Record> {
+    fn name(&self, mut staged: Staged, mut record: Record, mut plan: Option<Collapsed>) -> Result<(Record, Option<Version>)> {
         let size = size_of(self.chosen);
         push(self.volume, &staged.file)?;
         if let Some(base) = &staged.name
@@ -376,12 +378,12 @@ impl Assembly<'_> {
             commit::seal(self.volume, file, size, &mut record)
         });
         match (published, plan) {
-            (Ok(()), _) => {
+            (Ok(version), _) => {
                 if let Some(base) = staged.name.as_ref().filter(|base| base.is_of_upload()) {
                     // Where the object replaced another one, this is a second name of it.
                     let _ = sys::path::unlink(base.directory(), base.name());
                 }
-                Ok(record)
+                Ok((record, version))
             }
             (Err(error), None) => Err(error),
             (Err(error), Some(plan)) => {

@@ -34,7 +34,8 @@ fn record() -> impl Strategy<Value = Record> {
         (record.content_type, record.cache_control, record.content_disposition) = (headers.0, headers.1, headers.2);
         (record.content_encoding, record.content_language, record.expires) = (headers.3, headers.4, headers.5);
         record.website_redirect_location = headers.6;
-        record.version_id = Some(facts.2).filter(|id| id[0] % 2 == 1);
+        record.version_id = VersionId::from_bytes(facts.2).filter(|_| facts.2[0] % 2 == 1);
+        record.is_delete_marker = facts.2[1] % 2 == 1;
         (record.checksum, record.more_checksums, record.user_metadata) = (rest.0, rest.1, rest.2);
         (record.upload, record.part_sizes, record.part_checksums) = (rest.3, rest.4, rest.5);
         record
@@ -115,7 +116,7 @@ fn format_1_is_read() {
     let time = record.mtime_ns.to_le_bytes();
     let old: Vec<u8> = [&old[..12], &time, &old[20..]].concat();
     assert_eq!(Record::decode(&old, None), Ok(record.clone()));
-    record.version_id = Some([7; 16]);
+    record.version_id = VersionId::from_bytes([7; 16]);
     let new = record.encode();
     assert_eq!((new.summary()[0], new.summary().len()), (2, 64));
     assert_eq!(Record::decode(new.summary(), None), Ok(record));
