@@ -51,6 +51,16 @@ impl Names {
     }
 }
 
+/// How a bucket stands, and what it is set to.
+type Entry = (Standing, Option<Arc<Bucket>>);
+
+fn id_of(directory: FoundDirectory) -> Option<BucketId> {
+    match directory.carries {
+        Carried::Id(id) => Some(id),
+        Carried::Nothing | Carried::Illegible => None,
+    }
+}
+
 impl Facts {
     /// The document of this name, if there is one.
     pub fn document(&self, name: &str) -> Option<&Document> {
@@ -73,7 +83,7 @@ impl Facts {
             return;
         }
         let name: Arc<str> = name.into();
-        let id_of = |document: &Option<Document>| match document {
+        let named = |document: &Option<Document>| match document {
             Some(Document::Bucket(bucket)) => Some(bucket.id),
             _ => None,
         };
@@ -81,7 +91,7 @@ impl Facts {
             Some(document) => self.documents.insert(name.clone(), document),
             None => self.documents.remove(&name),
         };
-        let (before, after) = (id_of(&before), id_of(&document));
+        let (before, after) = (named(&before), named(&document));
         before.into_iter().for_each(|id| self.documented.remove(id, &name));
         after.into_iter().for_each(|id| self.documented.add(id, &name));
         self.touch(name, before, after);
@@ -93,15 +103,11 @@ impl Facts {
             return;
         }
         let name: Arc<str> = name.into();
-        let id_of = |directory: Option<FoundDirectory>| match directory?.carries {
-            Carried::Id(id) => Some(id),
-            _ => None,
-        };
         let before = match directory {
             Some(directory) => self.directories.insert(name.clone(), directory),
             None => self.directories.remove(&name),
         };
-        let (before, after) = (id_of(before), id_of(directory));
+        let (before, after) = (before.and_then(id_of), directory.and_then(id_of));
         before.into_iter().for_each(|id| self.carried.remove(id, &name));
         after.into_iter().for_each(|id| self.carried.add(id, &name));
         self.touch(name, before, after);
@@ -119,7 +125,8 @@ impl Facts {
     pub fn compile(&mut self, before: &Catalog) -> (Catalog, Vec<Arc<str>>) {
         let (mut catalog, mut changed) = (before.clone(), Vec::new());
         for name in std::mem::take(&mut self.touched) {
-            let entry = self.entry(&name);
+            let carried = self.directories.get(&name).and_then(|directory| id_of(*directory));
+            let entry = self.entry(&name).map(|(standing, settings)| BucketEntry { standing, settings, carried });
             if entry.as_ref() == before.bucket(&name) {
                 continue;
             }
@@ -132,9 +139,9 @@ impl Facts {
         (catalog, changed)
     }
 
-    fn entry(&self, name: &str) -> Option<BucketEntry> {
-        let of = |standing, settings: &Arc<Bucket>| Some(BucketEntry { standing, settings: Some(settings.clone()) });
-        let without = |standing| Some(BucketEntry { standing, settings: None });
+    fn entry(&self, name: &str) -> Option<Entry> {
+        let of = |standing, settings: &Arc<Bucket>| Some((standing, Some(settings.clone())));
+        let without = |standing| Some((standing, None));
         let directory = self.directories.get(name);
         match (self.documents.get(name), directory) {
             (Some(Document::Damaged), _) => without(Standing::Damaged(Damage::Document)),
@@ -143,9 +150,8 @@ impl Facts {
                 let carriers = self.carriers(bucket.id, name);
                 let mut of_other = None;
                 let standing = with_document(bucket, directory, Others { carriers: &carriers }, |id| {
-                    let entry = self.entry_of_id(name, directory.identity, id);
-                    let standing = entry.standing;
-                    of_other = Some(entry);
+                    let (standing, settings) = self.entry_of_id(name, directory.identity, id);
+                    of_other = Some((standing, settings));
                     standing
                 });
                 match (of_other, standing) {
@@ -161,7 +167,7 @@ impl Facts {
     }
 
     /// Of a directory that carries the id of a document of another name.
-    fn entry_of_id(&self, name: &str, directory: DirectoryIdentity, id: BucketId) -> BucketEntry {
+    fn entry_of_id(&self, name: &str, directory: DirectoryIdentity, id: BucketId) -> Entry {
         let claims = || self.documented.of(id).filter(|other| &***other != name);
         let bucket_of = |other: &Arc<str>| match self.documents.get(other) {
             Some(Document::Bucket(bucket)) => Some(bucket),
@@ -175,7 +181,7 @@ impl Facts {
         let carriers = self.carriers(id, name);
         let claim = bucket.map(|bucket| Claim { bucket, is_at_home });
         let standing = of_id(directory, claim, Others { carriers: &carriers });
-        BucketEntry { standing, settings: bucket.filter(|_| standing == Standing::Renamed).cloned() }
+        (standing, bucket.filter(|_| standing == Standing::Renamed).cloned())
     }
 
     fn carriers(&self, id: BucketId, but: &str) -> Vec<DirectoryIdentity> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use facts::{Document, Facts};
 pub use standing::{Damage, Standing};
 
-use crate::model::Bucket;
+use crate::model::{Bucket, BucketId};
 
 /// One state of all that is configured.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct BucketEntry {
     pub standing: Standing,
     /// What it is set to, unless that cannot be read or is another bucket's.
     pub settings: Option<Arc<Bucket>>,
+    /// The id that its directory carries.
+    pub carried: Option<BucketId>,
 }
 
 impl Catalog {

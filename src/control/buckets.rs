@@ -8,7 +8,7 @@ use crate::catalog::{Document, Standing};
 use crate::documents::DocumentError;
 use crate::model::{Bucket, BucketId, Carried, DirectoryIdentity, FoundDirectory, Versioning};
 use crate::orders::{Answer, Refused};
-use crate::store::{StoreError, bucket};
+use crate::store::{StoreError, bucket, versions};
 
 /// A new bucket: the directory complete in staging, the document, the catalog; then the directory's name. A crash in between leaves a
 /// document without a directory, which is no bucket, and gives way to the next one of this name.
@@ -54,6 +54,9 @@ pub(super) fn forget(state: &mut State, name: &str) -> Answer {
 
 /// Whether a bucket keeps versions. One that was never configured gets its document now.
 pub(super) fn set_versioning(state: &mut State, name: &str, owner: &str, versioning: Versioning) -> Answer {
+    if !state.volume().takes_changes() {
+        return Err(StoreError::VolumeFailed.into());
+    }
     state.check_configuration()?;
     state.read(name)?;
     state.publish();
@@ -64,9 +67,10 @@ pub(super) fn set_versioning(state: &mut State, name: &str, owner: &str, version
         Some((Standing::Damaged(_), _)) => return Err(Refused::Damaged),
         Some(_) => return Err(Refused::OtherDirectory),
     };
-    let id = settings.id;
-    if !state.volume().takes_changes() {
-        return Err(StoreError::VolumeFailed.into());
+    let (id, kept_none) = (settings.id, before(state, name) == Versioning::Unversioned);
+    if kept_none && versioning != Versioning::Unversioned {
+        // Refused now, and not each overwrite later.
+        versions::can_be_kept(state.volume(), name)?;
     }
     let written = state.write(name, settings);
     // Where it cannot, inode and birth tell.
@@ -75,6 +79,11 @@ pub(super) fn set_versioning(state: &mut State, name: &str, owner: &str, version
     }
     state.publish();
     written.map(|()| None)
+}
+
+/// What the bucket is set to so far.
+fn before(state: &State, name: &str) -> Versioning {
+    state.entry(name).and_then(|(_, settings)| Some(settings?.versioning)).unwrap_or_default()
 }
 
 fn new(id: BucketId, directory: DirectoryIdentity, owner: &str, versioning: Versioning) -> Bucket {

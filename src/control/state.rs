@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::bucket_name;
-use crate::catalog::{Catalog, Document, Facts, Standing};
+use crate::catalog::{BucketEntry, Catalog, Document, Facts, Standing};
 use crate::documents::{DocumentError, Documents, Generation, Seen, Watch};
 use crate::limits::{DOCUMENTS_SCAN_INTERVAL, DOCUMENTS_SCAN_REST};
-use crate::model::{Bucket, Cluster, FoundDirectory};
+use crate::model::{Bucket, BucketId, Cluster, FoundDirectory, Versioning};
 use crate::orders::Refused;
+use crate::store::rules::{BucketRules, Keeps, Rules};
 use crate::store::{Presence, Volume, bucket};
 
 /// The folder of the buckets' documents, and the name of the configuration's own.
@@ -30,6 +31,8 @@ pub(super) struct State {
     facts: Facts,
     generations: HashMap<Box<str>, Generation>,
     catalog: Arc<Catalog>,
+    /// What of it the store was told.
+    rules: Rules,
     publish: Box<dyn Fn(Arc<Catalog>) + Send>,
     watch: Watch,
     scan_after: Instant,
@@ -44,6 +47,7 @@ impl State {
             facts: Facts::default(),
             generations: HashMap::new(),
             catalog: Arc::default(),
+            rules: Rules::default(),
             publish,
             watch: Watch::default(),
             scan_after: Instant::now(),
@@ -208,12 +212,41 @@ impl State {
             }
         }
         (self.publish)(self.catalog.clone());
+        let rules = rules_of(&self.catalog);
+        if rules != self.rules {
+            // It returns when they hold for everybody.
+            self.volume().use_rules(rules.clone());
+            self.rules = rules;
+        }
     }
 
     /// For tests: as if so much time had gone by.
     #[cfg(test)]
     pub(super) fn scan_soon(&mut self) {
         self.scan_after = Instant::now();
+    }
+}
+
+/// What the store must keep.
+fn rules_of(catalog: &Catalog) -> Rules {
+    let of = |(name, entry): (&str, &BucketEntry)| {
+        let (bucket_id, keeps) = keeping(entry)?;
+        Some((name.into(), Arc::new(BucketRules { bucket_id: bucket_id.to_string(), keeps })))
+    };
+    catalog.buckets().filter_map(of).collect()
+}
+
+/// Which bucket's history is kept, and what of it. Of one of which nobody knows what it is set to, everything: an overwrite must not
+/// take what its settings may keep.
+fn keeping(entry: &BucketEntry) -> Option<(BucketId, Keeps)> {
+    if entry.damage().is_some() {
+        return entry.carried.map(|id| (id, Keeps::Everything));
+    }
+    let settings = entry.keeping()?;
+    match settings.versioning {
+        Versioning::Unversioned => None,
+        Versioning::Enabled => Some((settings.id, Keeps::Everything)),
+        Versioning::Suspended => Some((settings.id, Keeps::Versions)),
     }
 }
 

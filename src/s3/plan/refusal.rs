@@ -3,8 +3,11 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::answer::{DELETE_MARKER, VERSION_ID};
 use crate::auth::AuthError;
 use crate::base::hex;
+use crate::base::time::Timestamp;
+use crate::base::version_id::Version;
 use crate::body::BodyError;
 use crate::digest::Algorithm;
 use crate::documents::DocumentError;
@@ -17,6 +20,7 @@ use crate::store::StoreError;
 use crate::store::barrier::VolumeFailed;
 use crate::store::key::KeyError;
 use crate::store::multipart::UploadError;
+use crate::store::versions::Marker;
 use crate::sys::{Cause, Errno, errno};
 
 impl From<AuthError> for S3Error {
@@ -168,6 +172,22 @@ pub fn upload(error: StoreError, bucket: &str, key: &str, id: &str) -> S3Error {
             "The {} you specified for part {number} did not match what we received.",
             given.name().to_ascii_lowercase()
         )),
+    }
+}
+
+/// Why a version of an object, or what it is now, cannot be had. Of a marker, S3 says which it is
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html>).
+pub fn version(error: StoreError, bucket: &str, key: &str, method: &str, wanted: Option<Version>) -> S3Error {
+    let marked =
+        |error: S3Error, marker: &Marker| error.header(DELETE_MARKER, "true").header(VERSION_ID, marker.version.to_string());
+    match (error, wanted) {
+        (StoreError::NoVersion, Some(wanted)) => S3Error::no_such_version(key, &wanted.to_string()),
+        (StoreError::DeleteMarker(marker), None) => marked(S3Error::no_such_key(key), &marker),
+        (StoreError::DeleteMarker(marker), Some(_)) => {
+            let error = marked(S3Error::method_not_allowed(method, "DELETEMARKER"), &marker).header("Allow", "DELETE");
+            error.header("Last-Modified", Timestamp::from_nanoseconds(marker.mtime_ns).http_date())
+        }
+        (error, _) => store(error, bucket, key),
     }
 }
 
