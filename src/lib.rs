@@ -5,6 +5,7 @@
 pub mod base;
 pub mod config;
 pub mod limits;
+pub mod model;
 // floor 1
 pub mod auth;
 pub mod body;
@@ -16,16 +17,19 @@ pub mod policy;
 pub mod sys;
 pub mod xml;
 // floor 2
+pub mod catalog;
 pub mod documents;
 pub mod io;
 pub mod net;
 // floor 3
 pub mod flow;
+pub mod orders;
 pub mod store;
 // floor 4
 pub mod s3;
 // floor 5
 pub mod bench;
+pub mod control;
 pub mod top;
 pub mod tune;
 // floor 6

@@ -412,6 +412,24 @@ pub const SYSTEM_FILE_SIZE_MAX: u64 = 64 * 1024 * 1024;
 pub const CONFIG_FILE_SIZE_MAX: u64 = 1024 * 1024;
 /// Bytes of a document of what is configured.
 pub const DOCUMENT_SIZE_MAX: u64 = 1024 * 1024;
+/// Bytes of the log of changed documents, from which on it begins anew, and of one line of it.
+pub const GENERATION_LOG_SIZE_MAX: u64 = 1024 * 1024;
+/// See `GENERATION_LOG_SIZE_MAX`.
+pub const GENERATION_LINE_SIZE_MAX: usize = 512;
+/// How long somebody waits for others who change documents, each of whom needs some fsyncs; and how often it asks meanwhile.
+pub const DOCUMENT_LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// See `DOCUMENT_LOCK_PATIENCE`.
+pub const DOCUMENT_LOCK_POLL: Duration = Duration::from_millis(2);
+/// Changes of what is configured that wait for the thread that makes them; more are put off (SlowDown).
+pub const ORDERS_MAX: usize = 256;
+/// How often that thread looks whether others have changed documents.
+pub const DOCUMENTS_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it looks at all of them, and at the directories of all buckets, whatever the log says.
+pub const DOCUMENTS_SCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// How many times longer it does not scan than it did.
+pub const DOCUMENTS_SCAN_REST: u32 = 20;
+/// How long the server waits at its end for a change that is being made.
+pub const CONTROL_END_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a file that holds one key.
 pub const KEY_FILE_SIZE_MAX: u64 = 4 * 1024;
 

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("limits", 0),
     ("base", 0),
     ("config", 0),
+    ("model", 0),
     ("auth", 1),
     ("body", 1),
     ("digest", 1),
@@ -25,6 +26,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("policy", 1),
     ("sys", 1),
     ("xml", 1),
+    ("catalog", 2),
     ("documents", 2),
     ("io", 2),
     ("net", 2),
@@ -38,10 +40,12 @@ const FLOORS: &[(&str, u8)] = &[
     ("store::objects", 3),
     ("store::uploads", 3),
     ("store::volume", 3),
+    ("orders", 3),
     ("s3::plan", 4),
     ("s3::service", 4),
     ("s3::verbs", 4),
     ("bench", 5),
+    ("control", 5),
     ("metrics::export", 5),
     ("top", 5),
     ("tune", 5),
@@ -54,6 +58,7 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("base", "limits"),
     ("config", "limits"),
     ("config", "base"),
+    ("model", "base"),
     ("net", "io"),
     ("flow", "store::objects"),
     ("flow", "store::disk"),
@@ -71,6 +76,7 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("store::volume", "store::objects"),
     ("store::volume", "store::listing"),
     ("store::volume", "store::disk"),
+    ("orders", "store::disk"),
     ("s3::verbs", "s3::plan"),
     ("s3::service", "s3::plan"),
     ("s3::service", "s3::verbs"),
@@ -99,7 +105,8 @@ const PANIC_FREE_FILES: &[&str] = &[
 ];
 
 /// Rooms that only compute: what they need of the outside is an argument. No clock, no file, no socket, no thread.
-const PURE: &[&str] = &["limits", "base", "auth", "body", "digest", "http", "policy", "xml", "s3::ask", "store::names"];
+const PURE: &[&str] =
+    &["limits", "base", "auth", "body", "digest", "http", "policy", "xml", "s3::ask", "store::names", "model", "catalog"];
 
 /// What a pure room does not name.
 const OUTSIDE: &[&str] = &[

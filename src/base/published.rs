@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Published<T> {
     generation: AtomicU64,
     states: Mutex<States<T>>,
+    /// Held by who makes the next state of the last.
+    changing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -38,11 +40,23 @@ impl<T> Published<T> {
     /// With its first state.
     pub fn new(state: T) -> Arc<Self> {
         let states = States { current: Arc::new(state), earlier: Vec::new() };
-        Arc::new(Self { generation: AtomicU64::new(0), states: Mutex::new(states) })
+        Arc::new(Self { generation: AtomicU64::new(0), states: Mutex::new(states), changing: Mutex::new(()) })
     }
 
-    /// Replaces the state for all who ask from now on, and drops those that nobody reads any more.
-    pub fn publish(&self, state: T) {
+    /// Replaces the state for all who ask from now on by what `next` makes of it. Of several who change it, each sees what the one
+    /// before made.
+    pub fn change(&self, next: impl FnOnce(&T) -> T) {
+        // It guards no data.
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.lock().current.clone();
+        let state = next(&current);
+        // It is to end here, if anywhere.
+        drop(current);
+        self.publish(state);
+    }
+
+    /// Replaces the state, and drops those that nobody reads any more.
+    fn publish(&self, state: T) {
         let mut states = self.lock();
         let earlier = std::mem::replace(&mut states.current, Arc::new(state));
         states.earlier.push(earlier);
@@ -158,6 +172,18 @@ mod tests {
         });
         published.publish(state(3));
         assert_eq!(*ended.lock().unwrap(), [(0, here), (1, here), (2, here)]);
+    }
+
+    #[test]
+    fn of_two_who_change_it_none_is_lost() {
+        let published = Published::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..10_000).for_each(|_| published.change(|number| number + 1)));
+            }
+        });
+        assert_eq!(*published.reader().snapshot(), 20_000);
+        assert!(published.lock().earlier.is_empty());
     }
 
     #[test]

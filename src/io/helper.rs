@@ -11,14 +11,12 @@
 //! thousand connections does not keep another's single request waiting for all of them.
 
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::reply::reply;
 use crate::limits::{
     ASSEMBLE_HELPERS, COMMIT_HELPERS, COPY_HELPERS, HELPER_RETRY_INTERVAL, LIST_HELPERS, LIST_HELPERS_NICENESS, READ_HELPERS,
     REMOVE_HELPERS,
@@ -124,44 +122,11 @@ impl Helpers {
         client: Option<IpAddr>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HelperPanicked> {
-        let slot = Arc::new(Mutex::new(Slot { result: None, waker: None }));
-        let answer = Answer { slot: slot.clone() };
-        let task = Box::new(move || {
-            let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| HelperPanicked);
-            let mut slot = lock(&slot);
-            slot.result = Some(result);
-            let waker = slot.waker.take();
-            drop(slot);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        });
+        let (replier, answer) = reply();
+        let task = Box::new(move || replier.give(catch_unwind(AssertUnwindSafe(work)).map_err(|_| HelperPanicked)));
         self.owner.queues[kind as usize].push(client, task);
-        answer.await
-    }
-}
-
-struct Slot<T> {
-    result: Option<Result<T, HelperPanicked>>,
-    waker: Option<Waker>,
-}
-
-struct Answer<T> {
-    slot: Arc<Mutex<Slot<T>>>,
-}
-
-impl<T> Future for Answer<T> {
-    type Output = Result<T, HelperPanicked>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut slot = lock(&self.slot);
-        match slot.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                slot.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
+        // A helper drops no task.
+        answer.await.unwrap_or(Err(HelperPanicked))
     }
 }
 

@@ -12,6 +12,7 @@ mod file;
 mod helper;
 mod lease;
 mod promise;
+mod reply;
 mod runtime;
 #[cfg(test)]
 pub mod sim;
@@ -22,6 +23,7 @@ pub use file::DirectFile;
 pub use helper::{HelperPanicked, Helpers};
 pub use lease::BlockSlice;
 pub use promise::Promise;
+pub use reply::{NoReply, Replier, Reply, reply};
 #[cfg(test)]
 pub use runtime::run_alone;
 pub use runtime::{JoinHandle, blocking, blocking_for, run_core, sleep, spawn, turn, within};

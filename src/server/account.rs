@@ -44,7 +44,8 @@ fn warn(path: &Path, error: DocumentError) {
 
 fn problem_of(error: DocumentError) -> AccountProblem {
     match error {
-        DocumentError::Damaged => AccountProblem::Damaged,
+        // What is read is neither changed nor waited for.
+        DocumentError::Damaged | DocumentError::Changed | DocumentError::Busy => AccountProblem::Damaged,
         DocumentError::Newer => AccountProblem::Newer,
         DocumentError::Io(errno) => AccountProblem::Io(errno),
     }

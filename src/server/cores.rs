@@ -17,7 +17,10 @@ use super::{CoreLife, Event};
 use crate::auth::RootCredentials;
 use crate::base::principal::Account;
 use crate::base::published::Published;
+use crate::catalog::Catalog;
 use crate::config::{Config, Scheme};
+use crate::control::{Control, Unable, Work};
+use crate::documents::Documents;
 use crate::io::{self, Helpers, Listener};
 use crate::limits::{ARENA_LOOK_INTERVAL, DRAIN_POLL, LISTEN_BACKLOG, RECENT_SHARE, REQUEST_MEMORY_FIXED, ROOM_LOOK_INTERVAL};
 use crate::mem::{Arena, RequestMemory, Room};
@@ -81,6 +84,7 @@ pub struct Cores {
     tls: Option<Arc<TlsSettings>>,
     timeouts: Arc<ArcSwap<Timeouts>>,
     cells: Vec<(usize, &'static CoreCells)>,
+    control: Control,
     _sweeper: Sweeper,
     _lookout: Lookout,
 }
@@ -105,12 +109,17 @@ impl Cores {
     /// them accept.
     pub fn start(boot: &Boot, volume: Volume, events: &Sender<Event>) -> Result<Self, Fatal> {
         let (config, cpus) = (&boot.config, &boot.placement.data);
+        let store = Arc::new(volume.store);
+        let live = Published::new(live(config, &boot.root, &boot.account, Arc::default()));
+        // Before anybody is served: a request sees what is configured.
+        let control = start_control(boot, &store, &live, events)?;
         let settings = Arc::new(Settings {
-            volume: Arc::new(volume.store),
+            volume: store,
             memory: volume.memory,
             region: config.region.clone(),
             read_mode: config.read_mode,
-            live: Published::new(live(config, &boot.root, &boot.account)),
+            live,
+            orders: control.orders().clone(),
             is_draining: AtomicBool::new(false),
         });
         let stop = Arc::new(AtomicBool::new(false));
@@ -161,7 +170,7 @@ impl Cores {
         let lookout = Lookout::start(&disk, move || volume.look());
         let lookout = lookout.map_err(|error| Fatal::CoreStart { core: cpus[0], reason: error.to_string() })?;
         let account = boot.account.clone();
-        Ok(Self { settings, account, stop, tls, timeouts, cells, _sweeper: sweeper, _lookout: lookout })
+        Ok(Self { settings, account, stop, tls, timeouts, cells, control, _sweeper: sweeper, _lookout: lookout })
     }
 
     /// How many cores will report that they are drained, or lost.
@@ -187,15 +196,46 @@ impl Cores {
             tls.reload(&config.tls).map_err(certificate)?;
         }
         self.timeouts.store(Arc::new(timeouts(config)));
-        self.settings.live.publish(live(config, root, &self.account));
+        self.settings.live.change(|now| live(config, root, &self.account, now.catalog.clone()));
         Ok(())
+    }
+
+    /// Ends the thread that changes what is configured: no core serves any more.
+    pub fn end_control(self) {
+        if !self.control.end() {
+            tracing::warn!("a change of the configuration hangs in a filesystem, and is cut off");
+        }
     }
 }
 
-fn live(config: &Config, root: &RootKeys, account: &Arc<Account>) -> Live {
+/// The thread that changes what is configured, which has published it.
+fn start_control(
+    boot: &Boot,
+    store: &Arc<volume::Volume>,
+    live: &Arc<Published<Live>>,
+    events: &Sender<Event>,
+) -> Result<Control, Fatal> {
+    let documents = Documents::new(&boot.config.config_dir);
+    let work = Work { volume: store.clone(), documents, cluster: boot.cluster.clone() };
+    let (live, events) = (live.clone(), events.clone());
+    let publish = move |catalog: Arc<Catalog>| live.change(|now| Live { catalog, ..now.clone() });
+    // Nobody listens any more when the process is on its way out.
+    let lost = move || _ = events.send(Event::ControlLost);
+    Control::start(work, publish, lost).map_err(|unable| match unable {
+        Unable::Read(reason) => Fatal::Settings { path: boot.config.config_dir.clone(), reason },
+        Unable::Thread(error) => Fatal::System {
+            doing: "starting the thread that changes the configuration",
+            errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+        },
+    })
+}
+
+fn live(config: &Config, root: &RootKeys, account: &Arc<Account>, catalog: Arc<Catalog>) -> Live {
     let RootKeys { credentials, .. } = root;
+    let credentials = RootCredentials::new(credentials.access_key.clone(), credentials.secret.clone(), account.clone());
     Live {
-        credentials: RootCredentials::new(credentials.access_key.clone(), credentials.secret.clone(), account.clone()),
+        credentials: Arc::new(credentials),
+        catalog,
         domains: config.domains.clone(),
         allow_sigv2: config.allow_sigv2,
         list_unreadable: config.list_unreadable,

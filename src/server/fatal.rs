@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::base::cpus;
 use crate::config::{ConfigError, Listen};
+use crate::orders::Refused;
 
 /// Something went wrong at run time: trying again may help.
 pub const EXIT_RUNTIME: u8 = 1;
@@ -58,6 +59,19 @@ pub enum Fatal {
         path: PathBuf,
         problem: AccountProblem,
     },
+    /// The data was served with another configuration.
+    Cluster {
+        /// The configuration directory.
+        path: PathBuf,
+        problem: ClusterProblem,
+    },
+    /// What is configured cannot be read.
+    Settings {
+        path: PathBuf,
+        reason: Refused,
+    },
+    /// The thread that changes what is configured ended by itself.
+    ControlLost,
     /// A thread could not be started, a core's ring could not be built.
     CoreStart {
         core: usize,
@@ -133,6 +147,26 @@ pub enum ListenProblem {
 }
 
 #[derive(Debug, PartialEq, Eq)]
+pub enum ClusterProblem {
+    /// `.sluice/cluster-id` of the data names another one.
+    Another {
+        expected: String,
+        found: String,
+    },
+    /// It names one, and this is none.
+    Empty {
+        expected: String,
+    },
+    /// `cluster.json` cannot be believed.
+    Damaged,
+    /// `.sluice/cluster-id` is no id.
+    Illegible {
+        path: PathBuf,
+    },
+    Io(Errno),
+}
+
+#[derive(Debug, PartialEq, Eq)]
 pub enum AccountProblem {
     Damaged,
     Newer,
@@ -166,17 +200,19 @@ impl Fatal {
             Fatal::Listen { problem: ListenProblem::Privileged | ListenProblem::NoFamily, .. }
             | Fatal::MetricsListen { problem: ListenProblem::Privileged | ListenProblem::NoFamily, .. } => EXIT_CONFIG,
             Fatal::RootKeys { problem: RootKeysProblem::NoRandomness | RootKeysProblem::Io(_), .. } => EXIT_RUNTIME,
-            Fatal::Account { problem: AccountProblem::Io(errno), .. }
-                if !matches!(*errno, Errno::ACCESS | Errno::PERM | Errno::NOTDIR | Errno::LOOP) =>
-            {
-                EXIT_RUNTIME
-            }
-            Fatal::RootKeys { .. } | Fatal::Account { .. } => EXIT_CONFIG,
+            Fatal::Account { problem: AccountProblem::Io(errno), .. } if !is_lasting(*errno) => EXIT_RUNTIME,
+            Fatal::Cluster { problem: ClusterProblem::Io(errno), .. } if !is_lasting(*errno) => EXIT_RUNTIME,
+            Fatal::RootKeys { .. } | Fatal::Account { .. } | Fatal::Cluster { .. } => EXIT_CONFIG,
             // The file system's abilities do not change by a restart either.
             Fatal::Volume { .. } | Fatal::Certificate { .. } => EXIT_CONFIG,
             _ => EXIT_RUNTIME,
         }
     }
+}
+
+/// Whether somebody has to change something before it goes away.
+fn is_lasting(errno: Errno) -> bool {
+    matches!(errno, Errno::ACCESS | Errno::PERM | Errno::NOTDIR | Errno::LOOP)
 }
 
 impl From<ConfigError> for Fatal {
@@ -210,6 +246,15 @@ impl fmt::Display for Fatal {
             ),
             Fatal::RootKeys { path, problem } => write!(f, "root keys in {}: {problem}", path.display()),
             Fatal::Account { path, problem } => write!(f, "the account in {}: {problem}", path.display()),
+            Fatal::Cluster { path, problem } => write!(f, "the configuration in {}: {problem}", path.display()),
+            Fatal::Settings { path, reason } => {
+                write!(
+                    f,
+                    "what is configured in {} cannot be read ({reason:?}); check the path and its permissions",
+                    path.display()
+                )
+            }
+            Fatal::ControlLost => f.write_str("the thread that changes the configuration is lost; the log above has its panic"),
             Fatal::CoreStart { core, reason } => write!(f, "the data core on CPU {core} did not start: {reason}"),
             Fatal::CoreLost { core } => write!(f, "the data core on CPU {core} is lost; the log above has its panic"),
             Fatal::Certificate { reason } => f.write_str(reason),
@@ -309,6 +354,32 @@ impl fmt::Display for ListenProblem {
             ListenProblem::NoFamily => "this machine does not speak that address family; choose an IPv4 address, or enable IPv6",
             ListenProblem::Other(errno) => return write!(f, "{errno}"),
         })
+    }
+}
+
+impl fmt::Display for ClusterProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const REMEDY: &str = "check --config-dir, and whether its filesystem is mounted; if the configuration that the data was served \
+                              with is given up for good, remove .sluice/cluster-id in the served directory";
+        match self {
+            ClusterProblem::Another { expected, found } => {
+                write!(f, "it is {found}, and the data was served with {expected}; {REMEDY}")
+            }
+            ClusterProblem::Empty { expected } => {
+                write!(f, "there is none, and the data was served with {expected}; {REMEDY}")
+            }
+            ClusterProblem::Damaged => {
+                f.write_str("cluster.json is damaged, or a later version has written it; put it back from a copy")
+            }
+            ClusterProblem::Illegible { path } => {
+                write!(
+                    f,
+                    "{} holds no id of a configuration; put it back, or remove it if this configuration is the right one",
+                    path.display()
+                )
+            }
+            ClusterProblem::Io(errno) => write!(f, "{errno}; check the path and its permissions"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod account;
 mod banner;
 mod boot;
+mod cluster;
 mod cores;
 mod fatal;
 mod log;
@@ -20,8 +21,8 @@ use std::time::Instant;
 pub use banner::{DirectIo, Facts};
 pub use boot::{Boot, Privileges};
 pub use fatal::{
-    AccountProblem, DirectoryProblem, EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE, Fatal, IoUringProblem, ListenProblem,
-    RootKeysProblem,
+    AccountProblem, ClusterProblem, DirectoryProblem, EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE, Fatal, IoUringProblem,
+    ListenProblem, RootKeysProblem,
 };
 pub use root_keys::{RootKeys, RootOrigin};
 pub use signals::Signals;
@@ -42,6 +43,8 @@ pub enum Event {
     CoreDrained { core: usize },
     /// A core's thread ended otherwise.
     CoreLost { core: usize },
+    /// So did the one that changes what is configured.
+    ControlLost,
 }
 
 /// Held by a data core's thread as long as it runs. However the thread ends, the control thread hears of it.
@@ -110,6 +113,7 @@ fn serve(
     if let Some(exporter) = exporter {
         exporter.stop();
     }
+    cores.end_control();
     Ok(())
 }
 
@@ -134,6 +138,7 @@ fn wait_for_stop(
         match inbox.recv() {
             Ok(Event::Stop) | Err(_) => return Ok(()),
             Ok(Event::CoreLost { core } | Event::CoreDrained { core }) => return Err(Fatal::CoreLost { core }),
+            Ok(Event::ControlLost) => return Err(Fatal::ControlLost),
             Ok(Event::Reload) => current = reload_into(&current, cores, reload, log),
         }
     }
@@ -172,6 +177,7 @@ fn drain(inbox: &Receiver<Event>, config: &Config, cores: &Cores) -> Result<(), 
         match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Event::CoreDrained { .. }) => running -= 1,
             Ok(Event::CoreLost { core }) => return Err(Fatal::CoreLost { core }),
+            Ok(Event::ControlLost) => return Err(Fatal::ControlLost),
             // A second Stop never gets here: the signal thread has ended the process.
             Ok(Event::Stop | Event::Reload) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

@@ -60,7 +60,7 @@ pub struct ListObjectsV2<'a> {
 }
 
 /// One object of ListObjects and ListObjectsV2.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ListEntry<'a> {
     pub key: &'a [u8],
     pub last_modified: Timestamp,

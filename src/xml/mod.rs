@@ -1,12 +1,13 @@
 //! What does the document say? Reads the XML documents of requests and writes those of answers.
 //!
-//! Pure: no I/O, no clock, nothing of `store` or `http`. Imports `limits` and `base`. Requests are read in one pass over the
+//! Pure: no I/O, no clock, nothing of `store` or `http`. Imports `limits`, `base` and `model`. Requests are read in one pass over the
 //! caller's bytes and take memory in proportion to them (`XML_SIZE_MAX`, `XML_DEPTH_MAX`, `DELETE_KEYS_MAX`,
 //! `PART_NUMBER_MAX`); answers are appended to a buffer of the caller, element order as in the S3 API reference.
 
 mod answer;
 mod list;
 mod parse;
+mod versioning;
 mod write;
 
 pub use answer::{
@@ -22,6 +23,7 @@ pub use parse::{
     CompletedPart, CreateBucketConfiguration, Delete, ObjectIdentifier, XmlError, complete_multipart_upload as parse_complete,
     create_bucket_configuration as parse_create_bucket, delete_objects as parse_delete,
 };
+pub use versioning::{parse_versioning, versioning};
 pub use write::{DECLARATION, Writer};
 
 /// The namespace of every S3 document.

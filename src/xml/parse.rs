@@ -131,7 +131,7 @@ pub fn create_bucket_configuration(body: &[u8]) -> Result<CreateBucketConfigurat
     Ok(configuration)
 }
 
-fn check_not_empty(body: &[u8]) -> Result<(), XmlError> {
+pub(super) fn check_not_empty(body: &[u8]) -> Result<(), XmlError> {
     if body.iter().all(u8::is_ascii_whitespace) { Err(XmlError::Empty) } else { Ok(()) }
 }
 
@@ -187,7 +187,7 @@ const CHECKSUMS: [&str; 10] =
     ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"];
 
 /// An element may stand once.
-fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), XmlError> {
+pub(super) fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), XmlError> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(XmlError::Malformed),
@@ -226,14 +226,14 @@ fn unquoted(text: &str) -> String {
 
 /// A cursor over a document: the caller asks for the next child of the element it stands in, and then enters it (by asking for
 /// its children) or takes its text.
-struct Document<'a> {
+pub(super) struct Document<'a> {
     reader: Reader<&'a [u8]>,
     text: &'a str,
     depth: usize,
 }
 
 impl<'a> Document<'a> {
-    fn open(body: &'a [u8], size_max: usize, root: &str) -> Result<Self, XmlError> {
+    pub(super) fn open(body: &'a [u8], size_max: usize, root: &str) -> Result<Self, XmlError> {
         if body.len() > size_max {
             return Err(XmlError::TooLarge);
         }
@@ -272,7 +272,7 @@ impl<'a> Document<'a> {
     }
 
     /// Enters the next child element and returns its local name; `None` when the element around it ends instead.
-    fn child(&mut self) -> Result<Option<&'a str>, XmlError> {
+    pub(super) fn child(&mut self) -> Result<Option<&'a str>, XmlError> {
         loop {
             match self.reader.read_event().map_err(|_| XmlError::Malformed)? {
                 Event::Start(start) => {
@@ -295,7 +295,7 @@ impl<'a> Document<'a> {
     }
 
     /// The text of the element just entered, up to its end; elements in it are refused.
-    fn text(&mut self) -> Result<String, XmlError> {
+    pub(super) fn text(&mut self) -> Result<String, XmlError> {
         let mut out = String::new();
         loop {
             match self.reader.read_event().map_err(|_| XmlError::Malformed)? {
@@ -313,7 +313,7 @@ impl<'a> Document<'a> {
     }
 
     /// After the root's end: nothing but white space and comments.
-    fn finish(mut self) -> Result<(), XmlError> {
+    pub(super) fn finish(mut self) -> Result<(), XmlError> {
         loop {
             match self.reader.read_event().map_err(|_| XmlError::Malformed)? {
                 Event::Eof => return Ok(()),
@@ -325,9 +325,9 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Every element name of the three schemas, so that a name outlives its event without being copied.
+/// Every element name of all schemas, so that a name outlives its event without being copied.
 fn known_name(name: &str) -> Result<&'static str, XmlError> {
-    const NAMES: [&str; 19] = [
+    const NAMES: [&str; 22] = [
         "Delete",
         "Quiet",
         "Object",
@@ -347,6 +347,9 @@ fn known_name(name: &str) -> Result<&'static str, XmlError> {
         "Tag",
         "ChecksumCRC32",
         "ChecksumCRC32C",
+        "VersioningConfiguration",
+        "Status",
+        "MfaDelete",
     ];
     const MORE_CHECKSUMS: [&str; 8] = [
         "ChecksumCRC64NVME",

@@ -334,7 +334,8 @@ TABLES["PutObject"] = [
 READS = [
     Row("no bucket", "GET /none/old", 404, "NoSuchBucket"),
     Row("no key", f"GET {NEVER}", 404, "NoSuchKey", fields={"Key": "never"}),
-    Row("a version that is not there", "GET /bucket/old?versionId=3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY", 404, "NoSuchVersion", fields={"Key": "old"}),
+    Row("a version that is not there", "GET /bucket/old?versionId=0123456789abcdef0123456789abcdef", 404, "NoSuchVersion", fields={"Key": "old"}),
+    Row("what is no version id", "GET /bucket/old?versionId=3sL4kq", 400, "InvalidArgument", fields=argument("versionId", "3sL4kq")),
     Row("an empty version", "GET /bucket/old?versionId=", 400, "InvalidArgument", fields={"ArgumentName": "versionId"}),
     Row("the null version", "GET /bucket/old?versionId=null", 200),
     *(
@@ -368,7 +369,7 @@ TABLES["GetObjectAttributes"] = [
         for text in ("-1", "abc", "2147483648", "1.5")
     ),
     Row("more parts than a page has", "GET /bucket/two-parts?attributes", 200, None, {"x-amz-object-attributes": "ObjectParts", "x-amz-max-parts": "2147483647"}),
-    Row("a version that is not there", "GET /bucket/old?attributes&versionId=abc", 404, "NoSuchVersion", {"x-amz-object-attributes": "ETag"}),
+    Row("a version that is not there", "GET /bucket/old?attributes&versionId=0123456789abcdef0123456789abcdef", 404, "NoSuchVersion", {"x-amz-object-attributes": "ETag"}),
 ]
 
 SOURCE_FORM = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
@@ -382,7 +383,8 @@ COPIES = [
     Row("a source key of 1025 bytes", "PUT {to}", 400, "KeyTooLongError", {"x-amz-copy-source": "bucket/" + "k" * 1025}),
     Row("no source bucket", "PUT {to}", 404, "NoSuchBucket", {"x-amz-copy-source": "none/old"}, fields={"BucketName": "none"}),
     Row("no source key", "PUT {to}", 404, "NoSuchKey", {"x-amz-copy-source": "bucket/gone"}, fields={"Key": "gone"}),
-    Row("no source version", "PUT {to}", 404, "NoSuchVersion", {"x-amz-copy-source": "bucket/old?versionId=abc"}),
+    Row("no source version", "PUT {to}", 404, "NoSuchVersion", {"x-amz-copy-source": "bucket/old?versionId=0123456789abcdef0123456789abcdef"}),
+    Row("what is no source version", "PUT {to}", 400, "InvalidArgument", {"x-amz-copy-source": "bucket/old?versionId=abc"}),
     Row("another account's source", "PUT {to}", 403, "AccessDenied", {"x-amz-copy-source": "bucket/old", "x-amz-source-expected-bucket-owner": "000000000000"}),
     Row("an encrypted source", "PUT {to}", 501, "NotImplemented", {"x-amz-copy-source": "bucket/old", "x-amz-copy-source-server-side-encryption-customer-algorithm": "AES256"}),
     Row("a body", "PUT {to}", 400, "InvalidRequest", {"x-amz-copy-source": "bucket/old"}, b"x"),
@@ -560,7 +562,8 @@ TABLES["AbortMultipartUpload, ListParts"] = [
 TABLES["DeleteObject"] = [
     Row("no bucket", "DELETE /none/old", 404, "NoSuchBucket"),
     Row("no key", f"DELETE {NEVER}", 204),
-    Row("a version that is not there", "DELETE /bucket/old?versionId=abc", 404, "NoSuchVersion"),
+    Row("a version that is not there", "DELETE /bucket/old?versionId=0123456789abcdef0123456789abcdef", 204),
+    Row("what is no version id", "DELETE /bucket/old?versionId=abc", 400, "InvalidArgument"),
     Row("an empty version", "DELETE /bucket/old?versionId=", 400, "InvalidArgument"),
     Row("another tag", "DELETE /bucket/old", 412, "PreconditionFailed", {"If-Match": '"x"'}),
     # The guide (conditional-deletes.html): 404 where no object is. Other servers say 204.

@@ -19,6 +19,7 @@ pub(super) fn render(sources: &Sources) -> String {
     reads(&mut page, sources);
     request_memory(&mut page, sources);
     durability(&mut page, sources);
+    configured(&mut page, sources);
     process(&mut page);
     page.finish()
 }
@@ -198,6 +199,12 @@ fn durability(page: &mut Page, sources: &Sources) {
     for (cpu, cells) in &sources.cores {
         page.latency("sluice_barrier_wait_seconds", &[("core", cpu)], &cells.barrier_wait);
     }
+}
+
+fn configured(page: &mut Page, sources: &Sources) {
+    let live = sources.settings.live.reader().snapshot();
+    page.gauge("sluice_damaged_buckets", "Buckets of which nobody knows what they are set to: the log names them.");
+    page.sample("sluice_damaged_buckets", &[], live.catalog.damaged_count());
 }
 
 fn process(page: &mut Page) {

@@ -58,6 +58,14 @@ impl Target {
         }
     }
 
+    /// The bucket in which it is, if in one.
+    pub fn bucket(&self) -> Option<&str> {
+        match self {
+            Self::Service => None,
+            Self::Bucket(BucketTarget { bucket }) | Self::Object(ObjectTarget { bucket, .. }) => Some(bucket),
+        }
+    }
+
     /// The same in the words of policies.
     pub fn resource(&self) -> Resource<'_> {
         match self {

@@ -51,6 +51,7 @@ codes! {
     EntityTooSmall = 400 "Your proposed upload is smaller than the minimum allowed size";
     ExpiredToken = 400 "The provided token has expired";
     IllegalLocationConstraintException = 400 "The location constraint is incompatible with the region of this endpoint";
+    IllegalVersioningConfigurationException = 400 "The Versioning element must be specified";
     IncompleteBody = 400 "You did not provide the number of bytes specified by the Content-Length HTTP header";
     InsufficientStorage = 507 "The filesystem has no room for this request";
     InternalError = 500 "We encountered an internal error. Please try again";
@@ -164,12 +165,13 @@ struct Inner {
     code: Code,
     message: Option<Cow<'static, str>>,
     fields: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl S3Error {
     /// `code` with its message of the table.
     pub fn new(code: Code) -> Self {
-        Self(Box::new(Inner { code, message: None, fields: Vec::new() }))
+        Self(Box::new(Inner { code, message: None, fields: Vec::new(), headers: Vec::new() }))
     }
 
     /// With a message of its own. Never put a secret or a path of the server in.
@@ -183,6 +185,13 @@ impl S3Error {
     #[must_use]
     pub fn with(mut self, element: &'static str, text: impl Into<String>) -> Self {
         self.0.fields.push((element, text.into()));
+        self
+    }
+
+    /// With a header beside the document.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.0.headers.push((name, value.into()));
         self
     }
 
@@ -270,6 +279,11 @@ impl S3Error {
     /// The elements beside code and message.
     pub fn fields(&self) -> &[(&'static str, String)] {
         &self.0.fields
+    }
+
+    /// What its answer's head says of it.
+    pub fn headers(&self) -> &[(&'static str, String)] {
+        &self.0.headers
     }
 
     /// Appends the document of an answer that has this status. `resource` is the path as it was asked for.

@@ -253,6 +253,8 @@ routes! {
         Head Bucket "" Always, HeadBucket as ListBucket, NONE;
         Delete Bucket "" Always, DeleteBucket, NONE;
         Get Bucket "location" Always, GetBucketLocation, NONE;
+        Get Bucket "versioning" Always, GetBucketVersioning, NONE;
+        Put Bucket "versioning" Always, PutBucketVersioning, XML;
         Get Bucket "uploads" Always, ListMultipartUploads as ListBucketMultipartUploads, NONE;
         Get Bucket "versions" Always, ListObjectVersions as ListBucketVersions, NONE;
         Get Bucket "" ListType, ListObjectsV2 as ListBucket, NONE;
@@ -301,7 +303,6 @@ routes! {
         Bucket "replication" Always, GetBucketReplication as GetReplicationConfiguration;
         Bucket "requestPayment" Always, GetBucketRequestPayment;
         Bucket "tagging" Always, GetBucketTagging;
-        Bucket "versioning" Always, GetBucketVersioning;
         Bucket "website" Always, GetBucketWebsite;
         Object "acl" Always, GetObjectAcl;
         Object "annotation" Query("annotationName"), GetObjectAnnotation;
@@ -355,7 +356,6 @@ routes! {
         Put Bucket "requestPayment" Always, PutBucketRequestPayment;
         Put Bucket "tagging" Always, PutBucketTagging;
         Delete Bucket "tagging" Always, DeleteBucketTagging as PutBucketTagging;
-        Put Bucket "versioning" Always, PutBucketVersioning;
         Put Bucket "website" Always, PutBucketWebsite;
         Delete Bucket "website" Always, DeleteBucketWebsite;
         Post Bucket "" Form, PostObject as PutObject, by Credentials::Form;

@@ -1,6 +1,7 @@
 //! The answer to a request: its head with what every answer carries, and a body that is in memory.
 
 use super::core::{Core, HOST_ID};
+use crate::base::version_id::Version;
 use crate::digest::ETag;
 use crate::digest::checksum::Value;
 use crate::http;
@@ -82,6 +83,13 @@ impl Answer {
         answer
     }
 
+    /// Says which version it is about; nothing in a bucket that never kept any.
+    pub fn version(&mut self, version: Option<Version>) {
+        if let Some(version) = version {
+            self.own_header(VERSION_ID, version.to_string().as_bytes());
+        }
+    }
+
     /// Adds a header.
     pub fn header(&mut self, name: &str, value: &[u8]) {
         // A name that is no token can only be that of user metadata written through POSIX; it is left out.
@@ -103,6 +111,9 @@ impl Answer {
         // A HEAD has no document to tell it, and botocore looks for it here.
         if let Some((_, region)) = error.fields().iter().find(|(name, _)| *name == "Region") {
             answer.header(BUCKET_REGION, region.as_bytes());
+        }
+        for (name, value) in error.headers() {
+            answer.header(name, value.as_bytes());
         }
         if error.code().is_transient() {
             answer.header("Retry-After", b"1");
@@ -139,5 +150,9 @@ impl From<Answer> for Reply {
     }
 }
 
+/// Which version of an object an answer is about.
+pub const VERSION_ID: &str = "x-amz-version-id";
+/// That what is asked for, or was deleted or made, is a delete marker.
+pub const DELETE_MARKER: &str = "x-amz-delete-marker";
 /// Where a bucket is: in answers to HeadBucket, and to requests that were signed for another region.
 pub const BUCKET_REGION: &str = "x-amz-bucket-region";

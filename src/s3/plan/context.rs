@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::core::{Core, Live};
 use crate::auth;
 use crate::base::principal::{Account, Principal};
+use crate::base::version_id::Version;
 use crate::config::{REGION_DEFAULT, values};
 use crate::http::{Request, conditional};
 use crate::s3::ask::address::{BucketTarget, ObjectTarget};
@@ -15,7 +16,7 @@ use crate::s3::ask::query::Query;
 /// What a verb knows of its request. What is borrowed belongs to the request: it was found once, and stays as it was found.
 pub struct Context<'a, T = ObjectTarget> {
     pub core: &'a Core,
-    /// What the operator has set, as of the request's beginning.
+    /// What the operator has set, and what is configured, as of the request's beginning.
     pub live: &'a Live,
     /// Who asks.
     pub principal: &'a Principal,
@@ -49,12 +50,16 @@ impl Context<'_> {
         &self.target.key
     }
 
-    /// `versionId`: there are no versions yet, so the only one is `null`.
-    pub fn check_version(&self) -> Result<(), S3Error> {
-        match self.query.value("versionId") {
-            None | Some("null") => Ok(()),
-            Some("") => Err(S3Error::invalid_argument("versionId", "", "Version id cannot be the empty string")),
-            Some(version) => Err(S3Error::no_such_version(self.key(), version)),
+    /// `versionId`.
+    pub fn version(&self) -> Result<Option<Version>, S3Error> {
+        const NAME: &str = "versionId";
+        match self.query.value(NAME) {
+            None => Ok(None),
+            Some("") => Err(S3Error::invalid_argument(NAME, "", "Version id cannot be the empty string")),
+            Some(text) => match Version::parse(text) {
+                Some(version) => Ok(Some(version)),
+                None => Err(S3Error::invalid_argument(NAME, text, "Invalid version id specified")),
+            },
         }
     }
 }

@@ -9,11 +9,13 @@ use std::time::Instant;
 use crate::auth::{RootCredentials, Verifier};
 use crate::base::published::{Published, Reader, Snapshot};
 use crate::base::time::Timestamp;
+use crate::catalog::Catalog;
 use crate::config::{ListUnreadable, ReadMode, VerifyReads};
 use crate::http::{self, DateCache};
 use crate::io::sleep;
 use crate::limits::RECENT_DURATION;
 use crate::mem::{Arena, RequestMemory, Room};
+use crate::orders::Orders;
 use crate::store::disk::{Disk, Presence};
 use crate::store::objects::open::Object;
 use crate::store::objects::recent::RecentObjects;
@@ -32,16 +34,21 @@ pub struct Settings {
     pub region: Option<String>,
     /// How objects are read.
     pub read_mode: ReadMode,
-    /// What a reload changes.
+    /// What changes while the server runs.
     pub live: Arc<Published<Live>>,
+    /// The way to who changes what is configured.
+    pub orders: Orders,
     /// The server is leaving: not ready any more.
     pub is_draining: AtomicBool,
 }
 
-/// What a reload changes: a request sees one state of it.
+/// What a reload changes, and what is configured: a request sees one state of both.
+#[derive(Clone)]
 pub struct Live {
     /// The one identity of now.
-    pub credentials: RootCredentials,
+    pub credentials: Arc<RootCredentials>,
+    /// What is configured.
+    pub catalog: Arc<Catalog>,
     /// Suffixes under which buckets are host names.
     pub domains: Vec<String>,
     /// Whether Signature Version 2 is believed.
@@ -66,7 +73,7 @@ pub struct Core {
     pub arena: Arena,
     /// This core's part of the memory of requests.
     pub room: Room,
-    /// Its way to what a reload changes.
+    /// Its way to what changes.
     live: Reader<Live>,
     pub verifier: RefCell<Verifier>,
     date: RefCell<DateCache>,

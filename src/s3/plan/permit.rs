@@ -5,10 +5,13 @@
 use std::ops::Deref;
 
 use super::context::Context;
+use super::refusal;
+use crate::base::principal::PrincipalKind;
+use crate::catalog::BucketEntry;
 use crate::policy::{self, Action, Decision, Question, Resource};
 use crate::s3::ask::address::{CopySource, Target};
 use crate::s3::ask::error::{Code, S3Error};
-use crate::s3::ask::operation::{Asked, Need, On};
+use crate::s3::ask::operation::{Asked, Need, On, Operation};
 use crate::xml::ObjectIdentifier;
 
 /// Something whose use was allowed.
@@ -41,13 +44,29 @@ pub fn request(context: &Context<'_, Target>) -> Result<(), S3Error> {
             On::EachKey => return Err(denied()),
         }
     }
-    Ok(())
+    context.target.bucket().map_or(Ok(()), |bucket| check_state(context, bucket))
+}
+
+/// A bucket of which nobody knows what it is set to is root's alone, and nothing is deleted from it: what cannot be read may forbid it.
+fn check_state<T>(context: &Context<'_, T>, bucket: &str) -> Result<(), S3Error> {
+    if context.live.catalog.bucket(bucket).and_then(BucketEntry::damage).is_none() {
+        return Ok(());
+    }
+    use Operation::{DeleteBucket, DeleteObject, DeleteObjects};
+    match context.principal.kind {
+        PrincipalKind::Root if matches!(context.route.operation, DeleteBucket | DeleteObject | DeleteObjects) => {
+            Err(refusal::damaged(bucket))
+        }
+        PrincipalKind::Root => Ok(()),
+        PrincipalKind::Anonymous => Err(denied()),
+    }
 }
 
 /// Asks whether a source may be read.
 pub fn copy_source<T>(context: &Context<'_, T>, source: CopySource) -> Result<Permitted<CopySource>, S3Error> {
     let resource = Resource::Object(&source.bucket, source.key.as_bytes());
     ask_each(context, On::CopySource, source.version_id.is_some(), resource)?;
+    check_state(context, &source.bucket)?;
     Ok(Permitted(source))
 }
 

@@ -3,16 +3,21 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::answer::{DELETE_MARKER, VERSION_ID};
 use crate::auth::AuthError;
 use crate::base::hex;
+use crate::base::time::Timestamp;
+use crate::base::version_id::Version;
 use crate::body::BodyError;
 use crate::digest::Algorithm;
+use crate::documents::DocumentError;
 use crate::flow::{Mismatch, TransferError};
 use crate::io::HelperPanicked;
 use crate::limits::PART_SIZE_MIN;
+use crate::orders::Refused;
 use crate::s3::ask::error::{Code, S3Error};
 use crate::store::disk::barrier::VolumeFailed;
-use crate::store::error::{StoreError, UploadError};
+use crate::store::error::{Marker, StoreError, UploadError};
 use crate::store::names::key::KeyError;
 use crate::sys::{Cause, Errno, errno};
 
@@ -166,6 +171,53 @@ pub fn upload(error: StoreError, bucket: &str, key: &str, id: &str) -> S3Error {
             given.name().to_ascii_lowercase()
         )),
     }
+}
+
+/// Why a version of an object, or what it is now, cannot be had. Of a marker, S3 says which it is
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html>).
+pub fn version(error: StoreError, bucket: &str, key: &str, method: &str, wanted: Option<Version>) -> S3Error {
+    let marked =
+        |error: S3Error, marker: &Marker| error.header(DELETE_MARKER, "true").header(VERSION_ID, marker.version.to_string());
+    match (error, wanted) {
+        (StoreError::NoVersion, Some(wanted)) => S3Error::no_such_version(key, &wanted.to_string()),
+        (StoreError::DeleteMarker(marker), None) => marked(S3Error::no_such_key(key), &marker),
+        (StoreError::DeleteMarker(marker), Some(_)) => {
+            let error = marked(S3Error::method_not_allowed(method, "DELETEMARKER"), &marker).header("Allow", "DELETE");
+            error.header("Last-Modified", Timestamp::from_nanoseconds(marker.mtime_ns).http_date())
+        }
+        (error, _) => store(error, bucket, key),
+    }
+}
+
+/// What became of an order to change what is configured. S3 calls it a conflicting operation when others are at the same bucket
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>, OperationAborted).
+pub fn order(refused: Refused, bucket: &str) -> S3Error {
+    let aborted = || S3Error::new(Code::OperationAborted).with("BucketName", bucket);
+    let unavailable = |message| S3Error::new(Code::ServiceUnavailable).message(message);
+    match refused {
+        Refused::TooMany | Refused::Document(DocumentError::Busy) => S3Error::new(Code::SlowDown),
+        Refused::NobodyThere => unavailable("The server is about to end".into()),
+        Refused::Store(StoreError::Contended) | Refused::Document(DocumentError::Changed) => aborted(),
+        Refused::Store(error) => store(error, bucket, ""),
+        Refused::Damaged | Refused::Document(DocumentError::Damaged | DocumentError::Newer) => damaged(bucket),
+        Refused::Document(DocumentError::Io(errno)) => match errno::cause(errno) {
+            Cause::NoSpace | Cause::NoQuota => kernel(errno),
+            _ => unavailable(format!("The server's configuration cannot be written ({errno}): the operator must see to it")),
+        },
+        Refused::AnotherConfiguration => {
+            unavailable("The server's configuration is not there, or is another one: the operator must see to it".into())
+        }
+        Refused::OtherDirectory => S3Error::new(Code::InvalidBucketState)
+            .message("The bucket's directory is not the one that its settings were made for: the server's log says why")
+            .with("BucketName", bucket),
+    }
+}
+
+/// Of a bucket of which nobody knows what it is set to.
+pub fn damaged(bucket: &str) -> S3Error {
+    let message =
+        "The bucket's settings are damaged, and nothing is deleted from it until they are put back: the server's log says more";
+    S3Error::new(Code::InvalidBucketState).message(message).with("BucketName", bucket)
 }
 
 fn volume_failed() -> S3Error {

@@ -9,6 +9,7 @@ use super::answer::{Answer, Exchanged, Reply};
 use super::context::Context;
 use super::core::HOST_ID;
 use super::leave::{self, Stop};
+use crate::base::version_id::Version;
 use crate::http;
 use crate::io::within;
 use crate::limits::KEEP_ALIVE_INTERVAL;
@@ -20,6 +21,18 @@ use crate::xml;
 pub struct Document {
     pub headers: Vec<u8>,
     pub xml: Vec<u8>,
+}
+
+impl Document {
+    /// With the version that was made, and the one that was read for it, where there are such.
+    pub fn new(xml: Vec<u8>, made: Option<Version>, read: Option<Version>) -> Self {
+        let mut answer = Answer::default();
+        answer.version(made);
+        if let Some(read) = read {
+            answer.own_header("x-amz-copy-source-version-id", read.to_string().as_bytes());
+        }
+        Self { headers: answer.headers, xml }
+    }
 }
 
 /// How a wait for the work ended.

@@ -86,8 +86,10 @@ fn serve_for_counting() {
 /// The objects that are read and listed.
 async fn prepare(core: &Rc<Core>) {
     let put = |path: String| Request::new("PUT", "", &[0x33; SIZE], Form::Unsigned).at(&path).sign().0;
-    let bucket = |name: &str| Request::new("PUT", "", b"", Form::Signed).at(name).sign().0;
-    let mut requests = vec![bucket("/bucket"), bucket("/listed"), put("/bucket/dir/key".to_owned())];
+    for name in ["bucket", "listed"] {
+        crate::store::buckets::create(core.volume().bucket(name), core.volume().uploads()).unwrap();
+    }
+    let mut requests = vec![put("/bucket/dir/key".to_owned())];
     requests.extend((0..LISTED).map(|n| put(format!("/listed/{n:06}"))));
     let count = requests.len();
     let answers = serve(core, requests, 0).await;

@@ -20,11 +20,14 @@ use crate::base::published::Published;
 use crate::base::secret::Secret;
 use crate::base::time::Timestamp;
 use crate::config::{Durability, ListUnreadable, ReadMode, VerifyReads};
+use crate::control::{self, Control};
+use crate::documents::Documents;
 use crate::io::sim::{Death, Wire};
 use crate::io::{Helpers, run_core, sleep};
 use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE, PUT_SIZE_MAX, XML_SIZE_MAX};
 use crate::mem::{Arena, RequestMemory, Room};
 use crate::net::{self, After, Exchange};
+use crate::orders::orders;
 use crate::store::buckets;
 use crate::store::volume::Volume;
 
@@ -219,15 +222,18 @@ impl Ground {
 
     /// What a request may not leave behind.
     async fn assert_nothing_left(&self, descriptors: usize, context: &str) {
-        // Hashing runs on as a task of the core's, for a turn or two.
+        // Hashing runs on as a task of the core's, for a turn or two; and who watches the configuration opens a file now and then.
+        let are_closed = || self.descriptors_below() <= descriptors;
+        let mut is_clean = false;
         for _ in 0..5000 {
-            if self.arena.free_count() == self.arena.block_count() && self.descriptors_below() <= descriptors {
+            is_clean = self.arena.free_count() == self.arena.block_count() && are_closed();
+            if is_clean {
                 break;
             }
             sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(self.arena.free_count(), self.arena.block_count(), "{context}: blocks are still leased");
-        assert!(self.descriptors_below() <= descriptors, "{context}: descriptors are open");
+        assert!(is_clean, "{context}: descriptors are open");
         let staged: Vec<_> = std::fs::read_dir(self.top.join(".sluice/staging")).unwrap().collect();
         assert!(staged.is_empty(), "{context}: {staged:?}");
     }
@@ -283,8 +289,10 @@ pub type Story = for<'g> fn(&'g Ground) -> Pin<Box<dyn Future<Output = ()> + 'g>
 pub fn on_a_core(story: Story) {
     let top = tempfile::tempdir().unwrap();
     let path = top.path().canonicalize().unwrap();
-    let settings = settings(&path, Durability::Acked);
+    let mut settings = settings(&path, Durability::Acked);
     buckets::create(settings.volume.bucket("bucket"), settings.volume.uploads()).unwrap();
+    let control = control(&path, &settings);
+    settings.orders = control.orders().clone();
     run_core(Helpers::start(2, || ()).unwrap(), || async move {
         let arena = Arena::new(2 * HUGE_PAGE_SIZE).unwrap();
         let room = Room::new(settings.memory.clone(), 1);
@@ -292,14 +300,24 @@ pub fn on_a_core(story: Story) {
         story(&Ground { core, arena, top: path }).await;
     })
     .unwrap();
+    assert!(control.end());
 }
 
-/// The settings of a server of `directory`.
+/// Who changes what is configured, with the configuration of `directory` itself.
+fn control(directory: &Path, settings: &Settings) -> Control {
+    let documents = Documents::new(&directory.join(".sluice/config"));
+    let work = control::Work { volume: settings.volume.clone(), documents, cluster: None };
+    let live = settings.live.clone();
+    let publish = move |catalog| live.change(|now| Live { catalog, ..now.clone() });
+    Control::start(work, publish, || panic!("the thread that changes the configuration is lost")).unwrap()
+}
+
+/// The settings of a server of `directory`, without anybody to change what is configured.
 pub fn settings(directory: &Path, durability: Durability) -> Settings {
     let credentials = RootCredentials::new(
         ACCESS_KEY.to_owned(),
         Secret::new(SECRET_KEY.to_owned()),
-        std::sync::Arc::new(crate::auth::first_account(ACCESS_KEY)),
+        Arc::new(crate::auth::first_account(ACCESS_KEY)),
     );
     Settings {
         volume: Arc::new(Volume::open(directory.as_os_str().as_encoded_bytes(), durability).unwrap()),
@@ -307,7 +325,8 @@ pub fn settings(directory: &Path, durability: Durability) -> Settings {
         region: Some("us-east-1".to_owned()),
         read_mode: ReadMode::Auto,
         live: Published::new(Live {
-            credentials,
+            credentials: Arc::new(credentials),
+            catalog: Arc::default(),
             domains: Vec::new(),
             allow_sigv2: false,
             list_unreadable: ListUnreadable::Fail,
@@ -316,6 +335,7 @@ pub fn settings(directory: &Path, durability: Durability) -> Settings {
             put_size_max: PUT_SIZE_MAX,
             xml_size_max: XML_SIZE_MAX,
         }),
+        orders: orders().0,
         is_draining: false.into(),
     }
 }

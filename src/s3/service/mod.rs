@@ -30,7 +30,9 @@ use crate::s3::plan::answer::{Answer, BUCKET_REGION, Exchanged, Reply};
 use crate::s3::plan::context::Context;
 pub use crate::s3::plan::core::{Core, Live, Settings};
 use crate::s3::plan::{body, permit};
-use crate::s3::verbs::{attributes, bucket, complete, copy, delete, get, list, multipart, put, unconfigured};
+use crate::s3::verbs::{
+    attributes, bucket, complete, copy, delete, get, list, multipart, put, unconfigured, versioning, versions,
+};
 use crate::store::disk::barrier::VolumeFailed;
 use crate::store::disk::presence::Presence;
 
@@ -156,10 +158,12 @@ async fn of_bucket(exchange: &mut Exchange, context: Context<'_, BucketTarget>) 
         Operation::CreateBucket => Box::pin(bucket::create(exchange, context)).await,
         Operation::HeadBucket => bucket::head(&context).await,
         Operation::DeleteBucket => bucket::delete(exchange, &context).await,
+        Operation::GetBucketVersioning => versioning::get(&context).await,
+        Operation::PutBucketVersioning => Box::pin(versioning::put(exchange, context)).await,
         Operation::GetBucketLocation => bucket::location(&context).await,
         Operation::ListObjects => Box::pin(list::list_objects(exchange, &context)).await,
         Operation::ListObjectsV2 => Box::pin(list::list_objects_v2(exchange, &context)).await,
-        Operation::ListObjectVersions => Box::pin(list::list_object_versions(exchange, &context)).await,
+        Operation::ListObjectVersions => Box::pin(versions::list_object_versions(exchange, &context)).await,
         Operation::ListMultipartUploads => Box::pin(multipart::list_uploads(exchange, &context)).await,
         Operation::DeleteObjects => Box::pin(delete::delete_objects(exchange, context)).await,
         Operation::Unconfigured(feature) => {
@@ -234,7 +238,7 @@ fn authenticate<'c>(
     };
     let (region, now) = (core.settings.region.as_deref(), Timestamp::now());
     let scope = auth::Scope { region, service, now, accepts_version_2: live.allow_sigv2 };
-    core.verifier.borrow_mut().authenticate(&signed, &live.credentials, &scope).map_err(S3Error::from)
+    core.verifier.borrow_mut().authenticate(&signed, &*live.credentials, &scope).map_err(S3Error::from)
 }
 
 fn route(request: &Request<'_>, query: &Query<'_>, target: &Target) -> Result<&'static Route, S3Error> {
@@ -249,7 +253,9 @@ fn route(request: &Request<'_>, query: &Query<'_>, target: &Target) -> Result<&'
 
 /// What an error says of the resource in its head.
 fn add_resource_headers(core: &Core, request: &Request<'_>, target: &Target, error: &S3Error, answer: &mut Answer) {
+    let says_what_is_allowed = error.headers().iter().any(|(name, _)| *name == "Allow");
     if error.status() == 405
+        && !says_what_is_allowed
         && let Ok(query) = Query::parse(request.query())
     {
         // RFC 9110 section 15.5.6.

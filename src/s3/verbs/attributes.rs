@@ -16,7 +16,8 @@ use crate::xml::{self, Checksums, ObjectPart, ObjectParts};
 pub async fn get_object_attributes(context: &Context<'_>) -> Result<Reply, S3Error> {
     let wanted = wanted(context)?;
     let has = |name: &str| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
-    let state = get::find(context).await?.state;
+    let found = get::find(context).await?;
+    let state = found.object.state;
     let etag = metadata::etag_of(&state).to_string();
     let record = state.record.as_ref();
     let checksum = record.and_then(|record| Some((record.checksum.as_ref()?, checksum::of_record(record)?)));
@@ -65,6 +66,7 @@ pub async fn get_object_attributes(context: &Context<'_>) -> Result<Reply, S3Err
     xml::get_object_attributes(&mut out, &attributes);
     let mut answer = context.core.answer_page(out, lease)?;
     answer.header("Last-Modified", metadata::last_modified(&state).http_date().as_bytes());
+    answer.version(found.version);
     Ok(answer.into())
 }
 

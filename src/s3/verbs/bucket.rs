@@ -6,11 +6,14 @@ use crate::config::values;
 use crate::flow::Received;
 use crate::io::{Work, blocking};
 use crate::limits::{LIST_BUCKETS_MAX, LISTED_SIZE_MAX, XML_SIZE_MAX};
+use crate::model::Carried;
 use crate::net::Exchange;
+use crate::orders::{Change, Refused};
 use crate::s3::ask::address::BucketTarget;
 use crate::s3::ask::error::{Code, S3Error};
 use crate::s3::plan::answer::{Answer, BUCKET_REGION, Reply};
 use crate::s3::plan::context::Context;
+use crate::s3::plan::core::{Live, Settings};
 use crate::s3::plan::leave::{self, Stop};
 use crate::s3::plan::{body, refusal};
 use crate::store::buckets::{self, BucketsQuery, InTheWay, InTheWayKind};
@@ -79,18 +82,16 @@ pub async fn create(exchange: &mut Exchange, mut context: Context<'_, BucketTarg
     if let Some(wanted) = wanted {
         check_location(&context, &wanted)?;
     }
-    let settings = context.core.settings.clone();
-    let name = context.bucket().to_owned();
-    let created =
-        blocking(Work::Remove, move || buckets::create(settings.volume.bucket(&name), settings.volume.uploads())).await?;
-    match created {
-        Ok(ticket) => durable(&context, ticket).await?,
+    let change = Change::CreateBucket { name: context.bucket().into(), owner: context.owner().id.clone() };
+    match context.core.settings.orders.ask(&context.principal.arn, change).await {
+        Ok(Some(ticket)) => durable(&context, ticket).await?,
+        Ok(None) => {}
         // Made again by its owner: S3 answers 200 in us-east-1 and 409 elsewhere
         // (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html, BucketAlreadyOwnedByYou). rclone takes both.
-        Err(StoreError::BucketExists) if region == "us-east-1" => {
+        Err(Refused::Store(StoreError::BucketExists)) if region == "us-east-1" => {
             durable(&context, context.core.disk().barrier().observed()).await?;
         }
-        Err(error) => return Err(refused(error, context.bucket())),
+        Err(refused) => return Err(refusal::order(refused, context.bucket())),
     }
     let mut answer = Answer::empty(200);
     answer.header("Location", format!("/{}", context.bucket()).as_bytes());
@@ -131,28 +132,44 @@ pub async fn delete(exchange: &Exchange, context: &Context<'_, BucketTarget>) ->
     let stop = Stop::default();
     let seen = stop.flag();
     let deleting = blocking(Work::Remove, move || {
+        check_known(&settings, &name)?;
         buckets::delete(settings.volume.bucket(&name), settings.volume.uploads(), &seen).map_err(|error| match error {
             // What is in the way is somebody's own: it is said, since S3 shows nothing of it.
-            StoreError::BucketNotEmpty => (error, buckets::in_the_way(settings.volume.bucket(&name)).ok().flatten()),
-            error => (error, None),
+            StoreError::BucketNotEmpty => (error.into(), buckets::in_the_way(settings.volume.bucket(&name)).ok().flatten()),
+            error => (error.into(), None),
         })
     });
     // It may have to search many directories for an object before it can say that there is none.
     let Some(deleted) = exchange.unless_client_leaves(deleting).await else { return Ok(leave::left()) };
-    let ticket = deleted?.map_err(|(error, in_the_way)| match in_the_way {
-        Some(in_the_way) => refused(error, context.bucket()).message(not_empty(&in_the_way)),
-        None => refused(error, context.bucket()),
+    let ticket = deleted?.map_err(|(refused, in_the_way)| match in_the_way {
+        Some(in_the_way) => refusal::order(refused, context.bucket()).message(not_empty(&in_the_way)),
+        None => refusal::order(refused, context.bucket()),
     })?;
     durable(context, ticket).await?;
+    forget(context).await;
     Ok(Answer::empty(204).into())
 }
 
-/// Why a bucket was not made or removed. S3 calls it a conflicting operation when others are at the same bucket
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>, OperationAborted).
-fn refused(error: StoreError, bucket: &str) -> S3Error {
-    match error {
-        StoreError::Contended => S3Error::new(Code::OperationAborted).with("BucketName", bucket),
-        error => refusal::store(error, bucket, ""),
+/// A directory that says which bucket it is, of which nothing is known, has settings that nobody can read. Asked once more, as it may
+/// have been made since the request began.
+fn check_known(settings: &Settings, name: &str) -> Result<(), (Refused, Option<InTheWay>)> {
+    let refused = |refused: Refused| (refused, None);
+    let found = buckets::identify(settings.volume.bucket(name)).map_err(|error| refused(error.into()))?;
+    let carries_id = found.is_some_and(|found| found.carries != Carried::Nothing);
+    if carries_id && settings.live.reader().snapshot().catalog.bucket(name).is_none_or(|entry| entry.damage().is_some()) {
+        return Err(refused(Refused::Damaged));
+    }
+    Ok(())
+}
+
+/// The directory is gone, and with it the bucket. A document that stays behind is none, and gives way to the next of this name.
+async fn forget(context: &Context<'_, BucketTarget>) {
+    let change = Change::ForgetBucket { name: context.bucket().into() };
+    let is_known = |live: &Live| live.catalog.bucket(context.bucket()).is_some();
+    if (is_known(context.live) || is_known(&context.core.live()))
+        && let Err(refused) = context.core.settings.orders.ask(&context.principal.arn, change).await
+    {
+        tracing::warn!(bucket = context.bucket(), ?refused, "the document of a deleted bucket stays where it is");
     }
 }
 

@@ -70,7 +70,7 @@ pub async fn complete_multipart_upload(
             Err(error) => return Err(put::failed(context, error, condition.as_ref())),
         };
         durable(context, published.ticket).await?;
-        Ok(Document { headers: Vec::new(), xml: result(context, scheme, &published) })
+        Ok(Document::new(result(context, scheme, &published), published.version, None))
     };
     slow::answer(exchange, context, request_id, &Stop::default(), work).await
 }

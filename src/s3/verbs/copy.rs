@@ -7,6 +7,7 @@ use super::multipart;
 use super::put::{self, Conditions, durable};
 use crate::base::storage_class::StorageClass;
 use crate::base::time::Timestamp;
+use crate::base::version_id::Version;
 use crate::digest::{Algorithm, ETag};
 use crate::http::Framing;
 use crate::http::conditional::{self, Outcome};
@@ -28,15 +29,18 @@ use crate::store::names::{checksum, key};
 use crate::store::objects::commit::{FilledFile, commit};
 use crate::store::objects::copy;
 use crate::store::objects::open::Object;
+use crate::store::objects::versions::Found;
 use crate::store::objects::write::{Published, Write};
 use crate::store::uploads::{UploadName, copy_part};
+use crate::store::volume::Volume;
 use crate::xml::{self, Checksums, CopyResult};
 
 /// `PUT /bucket/key` with `x-amz-copy-source`.
 pub async fn copy_object(exchange: &mut Exchange, context: Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
     let source = source(&context)?;
     let replaces = directive(&context)?;
-    let is_itself = source.bucket == context.bucket() && source.key == context.key();
+    // An earlier version of itself is how one is restored.
+    let is_itself = source.bucket == context.bucket() && source.key == context.key() && source.version_id.is_none();
     let wanted = wanted_checksum(&context)?;
     // A storage class is a change, also to the one that it has (minio#9357): `aws s3 cp --storage-class STANDARD` to itself.
     let is_changed = replaces || wanted.is_some() || context.amz_header("x-amz-storage-class")?.is_some();
@@ -49,20 +53,22 @@ pub async fn copy_object(exchange: &mut Exchange, context: Context<'_>, request_
     let (record, class) =
         (if replaces { Some(metadata::record_of(&context)?) } else { None }, metadata::storage_class(&context)?);
     let condition = put::condition(&context)?;
-    let object = open_source(&context, &source).await?;
+    let Found { object, version } = open_source(&context, &source).await?;
     if object.state.size > PUT_SIZE_MAX {
         return Err(S3Error::invalid_request(
             "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120",
         ));
     }
     let (stop, client) = (Stop::default(), exchange.peer().map(|peer| peer.ip()));
-    let work = copy_bytes(&context, client, &stop, Copied { object, record, class, condition, wanted });
+    let work = copy_bytes(&context, client, &stop, Copied { object, version, record, class, condition, wanted });
     slow::answer(exchange, &context, request_id, &stop, work).await
 }
 
 /// What a CopyObject is made of.
 struct Copied {
     object: Object,
+    /// Which version of the source, if it has such.
+    version: Option<Version>,
     /// The headers that take the place of the source's.
     record: Option<Record>,
     /// The source's is not taken over: where none is named it is `STANDARD`.
@@ -77,7 +83,7 @@ fn kind_of_work(size: u64) -> Work {
 }
 
 async fn copy_bytes(context: &Context<'_>, client: Option<IpAddr>, stop: &Stop, copied: Copied) -> Result<Document, S3Error> {
-    let Copied { object, record, class, condition, wanted } = copied;
+    let Copied { object, version, record, class, condition, wanted } = copied;
     let seen = stop.flag();
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
@@ -99,7 +105,7 @@ async fn copy_bytes(context: &Context<'_>, client: Option<IpAddr>, stop: &Stop, 
         Err(error) => return Err(put::failed(context, error, condition.as_ref())),
     };
     durable(context, published.ticket).await?;
-    Ok(Document { headers: Vec::new(), xml: copy_document(&published) })
+    Ok(Document::new(copy_document(&published), published.version, version))
 }
 
 fn copy_document(published: &Published) -> Vec<u8> {
@@ -124,7 +130,7 @@ fn copy_document(published: &Published) -> Vec<u8> {
 pub async fn upload_part_copy(exchange: &mut Exchange, context: Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
     let source = source(&context)?;
     let (number, id) = (multipart::part_number(&context)?, multipart::upload_id(&context)?.to_owned());
-    let object = open_source(&context, &source).await?;
+    let Found { object, version } = open_source(&context, &source).await?;
     let range = copy_range(&context, object.state.size)?;
     if range.end - range.start > PUT_SIZE_MAX {
         return Err(S3Error::too_large(range.end - range.start, PUT_SIZE_MAX));
@@ -149,7 +155,7 @@ pub async fn upload_part_copy(exchange: &mut Exchange, context: Context<'_>, req
             &mut out,
             &CopyResult { last_modified, etag: &etag, checksums: Checksums { values: &values, checksum_type: None } },
         );
-        Ok(Document { headers: Vec::new(), xml: multipart::without_declaration(out) })
+        Ok(Document::new(multipart::without_declaration(out), None, version))
     };
     slow::answer(exchange, &context, request_id, &stop, work).await
 }
@@ -165,9 +171,6 @@ fn source(context: &Context<'_>) -> Result<Permitted<CopySource>, S3Error> {
     }
     address::check_bucket(&source.bucket, false)?;
     address::check_key(&source.key)?;
-    if let Some(version) = source.version_id.as_deref().filter(|version| *version != "null") {
-        return Err(S3Error::no_such_version(&source.key, version));
-    }
     permit::copy_source(context, source)
 }
 
@@ -186,11 +189,17 @@ fn wanted_checksum(context: &Context<'_>) -> Result<Option<Algorithm>, S3Error> 
     Algorithm::parse(name.as_bytes()).map(Some).map_err(|error| crate::s3::plan::body::unsupported(error, name))
 }
 
-async fn open_source(context: &Context<'_>, source: &Permitted<CopySource>) -> Result<Object, S3Error> {
+async fn open_source(context: &Context<'_>, source: &Permitted<CopySource>) -> Result<Found, S3Error> {
     let settings = context.core.settings.clone();
-    let (bucket, key) = (source.bucket.clone(), source.key.clone());
-    let opened = blocking(Work::Read, move || settings.volume.bucket(&bucket).open_to_copy(key.as_bytes()));
-    let object = opened.await?.map_err(|error: StoreError| refusal::store(error, &source.bucket, &source.key))?;
+    let (bucket, key, wanted) = (source.bucket.clone(), source.key.clone(), source_version(source)?);
+    let opened = blocking(Work::Read, move || open_to_copy(&settings.volume, &bucket, key.as_bytes(), wanted));
+    let found = opened.await?.map_err(|error| match error {
+        StoreError::DeleteMarker(_) if wanted.is_some() => {
+            S3Error::invalid_request("The source of a copy request may not specifically refer to a delete marker by version id.")
+        }
+        error => refusal::version(error, &source.bucket, &source.key, context.request.method(), wanted),
+    })?;
+    let object = &found.object;
     let request = &context.request;
     let if_match = context.entity_tags("x-amz-copy-source-if-match")?;
     let if_none_match = context.entity_tags("x-amz-copy-source-if-none-match")?;
@@ -203,11 +212,26 @@ async fn open_source(context: &Context<'_>, source: &Permitted<CopySource>) -> R
     let etag = metadata::etag_of(&object.state).to_string();
     let modified_s = metadata::last_modified(&object.state).seconds;
     match conditional::evaluate_copy_source(&conditions, &etag, modified_s, Timestamp::now()) {
-        Outcome::Proceed => Ok(object),
+        Outcome::Proceed => Ok(found),
         Outcome::PreconditionFailed(condition) => Err(S3Error::precondition_failed(&format!("x-amz-copy-source-{condition}"))),
         // It is never an outcome of a copy.
         Outcome::NotModified => Err(S3Error::new(Code::PreconditionFailed)),
     }
+}
+
+/// `?versionId=` of the source.
+fn source_version(source: &CopySource) -> Result<Option<Version>, S3Error> {
+    let Some(text) = &source.version_id else { return Ok(None) };
+    let invalid = || S3Error::invalid_argument("x-amz-copy-source", text, "Invalid version id specified");
+    Version::parse(text).map(Some).ok_or_else(invalid)
+}
+
+/// Of a bucket that keeps versions, one of them.
+fn open_to_copy(volume: &Volume, bucket: &str, key: &[u8], wanted: Option<Version>) -> Result<Found, StoreError> {
+    if volume.bucket(bucket).rules().is_none() && !matches!(wanted, Some(Version::Id(_))) {
+        return Ok(Found { object: volume.bucket(bucket).open_to_copy(key)?, version: None });
+    }
+    volume.bucket(bucket).open_version(key, wanted)
 }
 
 /// `x-amz-copy-source-range: bytes=first-last`: both ends, and inside the source, or it is an error. S3 has another one for a range

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::put::durable;
 use crate::base::time::Timestamp;
+use crate::base::version_id::Version;
 use crate::digest::Algorithm;
 use crate::flow::Received;
 use crate::http::conditional;
@@ -13,13 +14,13 @@ use crate::net::Exchange;
 use crate::s3::ask::address;
 use crate::s3::ask::address::BucketTarget;
 use crate::s3::ask::error::{Code, S3Error};
-use crate::s3::plan::answer::{Answer, Reply};
+use crate::s3::plan::answer::{Answer, DELETE_MARKER, Reply};
 use crate::s3::plan::body::Body;
 use crate::s3::plan::context::Context;
 use crate::s3::plan::permit::{self, Permitted};
 use crate::s3::plan::{metadata, refusal};
-use crate::store::disk::barrier::Ticket;
 use crate::store::error::StoreError;
+use crate::store::objects::Deleted as Removed;
 use crate::store::objects::open::State;
 use crate::store::objects::write::Condition;
 use crate::store::volume::Volume;
@@ -35,20 +36,40 @@ struct Preconditions {
 
 /// `DELETE /bucket/key`. A key that is not there is gone: 204, as S3 (JuiceFS relies on it).
 pub async fn delete_object(context: &Context<'_>) -> Result<Reply, S3Error> {
-    context.check_version()?;
+    let wanted = context.version()?;
     let preconditions = Preconditions::of_headers(context)?;
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().to_owned());
     let turn = settings.volume.bucket(&bucket).turn(key.as_bytes()).await;
     let deleted = blocking(Work::Commit, move || {
         let condition = preconditions.condition();
-        settings.volume.bucket(&bucket).delete(key.as_bytes(), condition.as_ref()).map(|deleted| deleted.ticket)
+        remove(&settings.volume, &bucket, key.as_bytes(), wanted, condition.as_ref())
     });
     let deleted = deleted.await?;
     drop(turn);
-    let ticket = deleted.map_err(|error| refusal::store(error, context.bucket(), context.key()))?;
-    durable(context, ticket).await?;
-    Ok(Answer::empty(204).into())
+    let refused = |error| refusal::version(error, context.bucket(), context.key(), context.request.method(), wanted);
+    let deleted = deleted.map_err(refused)?;
+    durable(context, deleted.ticket).await?;
+    let mut answer = Answer::empty(204);
+    answer.version(deleted.version);
+    if deleted.is_marker {
+        answer.own_header(DELETE_MARKER, b"true");
+    }
+    Ok(answer.into())
+}
+
+/// The object, over which a bucket that keeps versions lays a marker; or one version for good.
+fn remove(
+    volume: &Volume,
+    bucket: &str,
+    key: &[u8],
+    version: Option<Version>,
+    condition: Option<&Condition>,
+) -> Result<Removed, StoreError> {
+    match version {
+        None => volume.bucket(bucket).delete(key, condition),
+        Some(version) => volume.bucket(bucket).delete_version(key, version, condition),
+    }
 }
 
 /// `POST /bucket?delete`: up to 1,000 keys, one barrier.
@@ -82,12 +103,13 @@ pub async fn delete_objects(exchange: &mut Exchange, mut context: Context<'_, Bu
         Ok(outcomes)
     });
     let outcomes = deleted.await?.map_err(|error: StoreError| refusal::store(error, context.bucket(), ""))?;
-    if let Some(ticket) = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).max() {
-        durable(&context, *ticket).await?;
+    if let Some(ticket) = outcomes.iter().filter_map(|(_, outcome)| Some(outcome.as_ref().ok()?.ticket)).max() {
+        durable(&context, ticket).await?;
     }
     let mut out = Vec::new();
-    let lines = outcomes.iter().filter(|(_, outcome)| !quiet || outcome.is_err()).map(|(object, outcome)| line(object, outcome));
-    xml::delete_result(&mut out, lines);
+    let told = outcomes.iter().filter(|(_, outcome)| !quiet || outcome.is_err());
+    let told: Vec<_> = told.map(|(object, outcome)| (object, outcome, marker_of(outcome))).collect();
+    xml::delete_result(&mut out, told.iter().map(|(object, outcome, marker)| line(object, outcome, marker.as_deref())));
     // As much as the document and what was made of it, which are gone: what was deleted is told in any case.
     let mut answer = Answer::xml(200, out);
     answer.lease = Some(lease);
@@ -96,7 +118,7 @@ pub async fn delete_objects(exchange: &mut Exchange, mut context: Context<'_, Bu
 
 /// One of the document, and why it may not be deleted, if so.
 type Asked = Result<Permitted<ObjectIdentifier>, (ObjectIdentifier, S3Error)>;
-type Outcome = (ObjectIdentifier, Result<Ticket, S3Error>);
+type Outcome = (ObjectIdentifier, Result<Removed, S3Error>);
 
 fn delete_one(volume: &Volume, bucket: &str, asked: Asked) -> Outcome {
     match asked {
@@ -108,27 +130,33 @@ fn delete_one(volume: &Volume, bucket: &str, asked: Asked) -> Outcome {
     }
 }
 
-fn try_delete_one(volume: &Volume, bucket: &str, object: &Permitted<ObjectIdentifier>) -> Result<Ticket, S3Error> {
-    if let Some(version) = object.version_id.as_deref().filter(|version| *version != "null") {
-        return Err(S3Error::no_such_version(&object.key, version));
-    }
+fn try_delete_one(volume: &Volume, bucket: &str, object: &Permitted<ObjectIdentifier>) -> Result<Removed, S3Error> {
+    let version = match object.version_id.as_deref() {
+        None => None,
+        Some(text) => Some(Version::parse(text).ok_or_else(|| S3Error::no_such_version(&object.key, text))?),
+    };
     let preconditions = Preconditions {
         if_match: object.etag.clone(),
         size: object.size,
         last_modified_s: object.last_modified_time.as_deref().map(date).transpose()?,
     };
     let condition = preconditions.condition();
-    volume
-        .bucket(bucket)
-        .delete(object.key.as_bytes(), condition.as_ref())
-        .map(|deleted| deleted.ticket)
-        .map_err(|error| refusal::store(error, bucket, &object.key))
+    let removed = remove(volume, bucket, object.key.as_bytes(), version, condition.as_ref());
+    removed.map_err(|error| refusal::version(error, bucket, &object.key, "DELETE", version))
 }
 
-fn line<'a>(object: &'a ObjectIdentifier, outcome: &'a Result<Ticket, S3Error>) -> DeleteResult<'a> {
+/// The marker that was laid, or removed.
+fn marker_of(outcome: &Result<Removed, S3Error>) -> Option<String> {
+    let removed = outcome.as_ref().ok().filter(|removed| removed.is_marker)?;
+    removed.version.map(|version| version.to_string())
+}
+
+fn line<'a>(object: &'a ObjectIdentifier, outcome: &'a Result<Removed, S3Error>, marker: Option<&'a str>) -> DeleteResult<'a> {
     let (key, version_id) = (object.key.as_bytes(), object.version_id.as_deref());
     match outcome {
-        Ok(_) => DeleteResult::Deleted(Deleted { key, version_id, ..Deleted::default() }),
+        Ok(_) => {
+            DeleteResult::Deleted(Deleted { key, version_id, delete_marker: marker.is_some(), delete_marker_version_id: marker })
+        }
         Err(error) => DeleteResult::Error(DeleteError { key, version_id, code: error.code().as_str(), message: error.text() }),
     }
 }

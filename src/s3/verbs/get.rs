@@ -2,6 +2,7 @@
 
 use super::multipart;
 use crate::base::time::Timestamp;
+use crate::base::version_id::Version;
 use crate::config::VerifyReads;
 use crate::digest::ETag;
 use crate::digest::checksum::{Kind, Value};
@@ -19,6 +20,7 @@ use crate::s3::plan::context::Context;
 use crate::s3::plan::{metadata, refusal};
 use crate::store::objects::open::{Object, State};
 use crate::store::objects::recent::RecentObject;
+use crate::store::objects::versions::Found;
 use crate::sys;
 
 /// What of an object is sent.
@@ -32,14 +34,17 @@ struct Part {
 
 /// `GET /bucket/key`.
 pub async fn get_object(exchange: &mut Exchange, context: &Context<'_>, request_id: &str) -> Result<Reply, S3Error> {
-    context.check_version()?;
     metadata::check_overrides(context)?;
-    if let Some(rendered) = from_memory(context, |recent| get_recent(exchange, context, recent, request_id)) {
+    let wanted = Wanted::of(context)?;
+    if wanted.is_remembered
+        && let Some(rendered) = from_memory(context, |recent| get_recent(exchange, context, recent, request_id))
+    {
         return send_small(exchange, rendered?).await;
     }
     let opened_ns = sys::clock::realtime_ns();
-    let object = find(context).await?;
+    let Found { object, version } = wanted.find(context).await?;
     let (mut answer, part) = describe(context, &object.state)?;
+    answer.version(version);
     match room_for(context, &part) {
         Some(lease) => answer.lease = lease,
         // Boxed: the small ones, which are most, do without its state.
@@ -52,21 +57,24 @@ pub async fn get_object(exchange: &mut Exchange, context: &Context<'_>, request_
         }
         answer.body = bytes;
     }
-    context.core.remember(context.bucket(), context.key(), object, opened_ns);
+    wanted.remember(context, object, opened_ns);
     Ok(answer.into())
 }
 
 /// `HEAD /bucket/key`.
 pub async fn head_object(context: &Context<'_>) -> Result<Reply, S3Error> {
-    context.check_version()?;
     metadata::check_overrides(context)?;
-    if let Some(answer) = from_memory(context, |recent| Some(describe(context, &recent.state))) {
+    let wanted = Wanted::of(context)?;
+    if wanted.is_remembered
+        && let Some(answer) = from_memory(context, |recent| Some(describe(context, &recent.state)))
+    {
         return answer.map(|(answer, _)| answer.into());
     }
     let opened_ns = sys::clock::realtime_ns();
-    let object = find(context).await?;
-    let (answer, _) = describe(context, &object.state)?;
-    context.core.remember(context.bucket(), context.key(), object, opened_ns);
+    let Found { object, version } = wanted.find(context).await?;
+    let (mut answer, _) = describe(context, &object.state)?;
+    answer.version(version);
+    wanted.remember(context, object, opened_ns);
     Ok(answer.into())
 }
 
@@ -143,20 +151,49 @@ async fn send_small(exchange: &mut Exchange, rendered: Rendered) -> Result<Reply
     Ok(Reply::Sent(Exchanged { after, status, error: None }))
 }
 
-/// Opens the object: at once when everything about it is in memory, else on a helper.
-pub async fn find(context: &Context<'_>) -> Result<Object, S3Error> {
-    context.check_version()?;
-    let (bucket, key) = (context.bucket(), context.key());
-    let refused = |error| refusal::store(error, bucket, key);
-    if let Some(object) = context.core.volume().bucket(bucket).open_cached(key.as_bytes()).map_err(refused)? {
-        record::opened(Opened::Cached);
-        return Ok(object);
+/// Opens the version that is asked for, or the object as it is now.
+pub async fn find(context: &Context<'_>) -> Result<Found, S3Error> {
+    Wanted::of(context)?.find(context).await
+}
+
+/// What of a key is asked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    version: Option<Version>,
+    /// It is the file that has the key's name, and nothing else can be: a core may remember it.
+    is_remembered: bool,
+}
+
+impl Wanted {
+    fn of(context: &Context<'_>) -> Result<Self, S3Error> {
+        let version = context.version()?;
+        let keeps_versions = context.core.volume().bucket(context.bucket()).rules().is_some();
+        Ok(Self { version, is_remembered: !keeps_versions && !matches!(version, Some(Version::Id(_))) })
     }
-    record::opened(Opened::Helper);
-    let settings = context.core.settings.clone();
-    let (bucket, key) = (bucket.to_owned(), key.to_owned());
-    let opened = blocking(Work::Read, move || settings.volume.bucket(&bucket).open(key.as_bytes())).await?;
-    opened.map_err(refused)
+
+    /// Opens it: at once when everything about it is in memory, else on a helper.
+    async fn find(self, context: &Context<'_>) -> Result<Found, S3Error> {
+        let (bucket, key, wanted) = (context.bucket(), context.key(), self.version);
+        let refused = |error| refusal::version(error, bucket, key, context.request.method(), wanted);
+        if self.is_remembered
+            && let Some(object) = context.core.volume().bucket(bucket).open_cached(key.as_bytes()).map_err(refused)?
+        {
+            record::opened(Opened::Cached);
+            return Ok(Found { object, version: None });
+        }
+        record::opened(Opened::Helper);
+        let settings = context.core.settings.clone();
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        let opened = blocking(Work::Read, move || settings.volume.bucket(&bucket).open_version(key.as_bytes(), wanted)).await?;
+        opened.map_err(refused)
+    }
+
+    fn remember(self, context: &Context<'_>, object: Object, opened_ns: i64) {
+        // A bucket that has begun to keep versions meanwhile: the next look is by version.
+        if self.is_remembered {
+            context.core.remember(context.bucket(), context.key(), object, opened_ns);
+        }
+    }
 }
 
 /// Decides by conditions, `Range` and `partNumber` what is answered, and writes the head's object headers.

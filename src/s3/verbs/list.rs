@@ -1,4 +1,4 @@
-//! ListObjects, ListObjectsV2 and ListObjectVersions: one walk, three documents.
+//! ListObjects and ListObjectsV2: one walk, two documents.
 
 use std::sync::atomic::AtomicBool;
 
@@ -24,17 +24,17 @@ use crate::store::listing::list::{self, Entry, Object, Page, Unreadable};
 use crate::store::listing::walk::WalkError;
 use crate::store::volume::Volume;
 use crate::sys::FileKind;
-use crate::xml::{self, ListEntry, Owner, VersionEntry};
+use crate::xml::{self, ListEntry, Owner};
 
-/// What all three ask for.
-struct Asked {
-    bucket: String,
-    prefix: String,
-    delimiter: Option<String>,
+/// What all listings of keys ask for.
+pub struct Asked {
+    pub bucket: String,
+    pub prefix: String,
+    pub delimiter: Option<String>,
     /// Only keys after this one.
-    after: String,
-    max_keys: usize,
-    url_encoded: bool,
+    pub after: String,
+    pub max_keys: usize,
+    pub url_encoded: bool,
 }
 
 /// `GET /bucket`.
@@ -93,44 +93,8 @@ pub async fn list_objects_v2(exchange: &Exchange, context: &Context<'_, BucketTa
     .await
 }
 
-/// `GET /bucket?versions`: each object is its own only version, `null`.
-pub async fn list_object_versions(exchange: &Exchange, context: &Context<'_, BucketTarget>) -> Result<Reply, S3Error> {
-    let marker = context.query.value("key-marker").unwrap_or_default().to_owned();
-    let version_marker = context.query.value("version-id-marker").unwrap_or_default().to_owned();
-    if !version_marker.is_empty() && marker.is_empty() {
-        let message = "A version-id marker cannot be specified without a key marker.";
-        return Err(S3Error::invalid_argument("version-id-marker", &version_marker, message));
-    }
-    let asked = Asked::of(context, marker)?;
-    let owner = owner_of(context);
-    build(exchange, context, asked, move |asked, page, out| {
-        let head = xml::ListVersions {
-            bucket: &asked.bucket,
-            prefix: asked.prefix.as_bytes(),
-            key_marker: asked.after.as_bytes(),
-            version_id_marker: &version_marker,
-            next_key_marker: next_marker(page),
-            next_version_id_marker: page.is_truncated.then_some("null"),
-            delimiter: asked.delimiter.as_ref().map(String::as_bytes),
-            max_keys: asked.max_keys as u64,
-            url_encoded: asked.url_encoded,
-            is_truncated: page.is_truncated,
-        };
-        let shown: Vec<Shown<'_>> = objects(page).map(Shown::of).collect();
-        let owner = Some(owner.borrowed());
-        let entries = shown.iter().map(|shown| VersionEntry {
-            is_delete_marker: false,
-            version_id: "null",
-            is_latest: true,
-            object: shown.entry(owner),
-        });
-        xml::list_versions(out, &head, entries, prefixes(page).into_iter());
-    })
-    .await
-}
-
 impl Asked {
-    fn of(context: &Context<'_, BucketTarget>, after: String) -> Result<Self, S3Error> {
+    pub fn of(context: &Context<'_, BucketTarget>, after: String) -> Result<Self, S3Error> {
         let query = context.query;
         Ok(Self {
             bucket: context.bucket().to_owned(),
@@ -176,32 +140,45 @@ pub fn number(name: &'static str, text: &str) -> Result<u32, S3Error> {
     number.ok_or_else(|| invalid(format!("Argument {name} must be an integer between 0 and {}", i32::MAX)))
 }
 
-/// Walks and writes the document on a helper. A client that leaves meanwhile stops the walk.
+/// Walks and writes the document on a helper.
 async fn build(
     exchange: &Exchange,
     context: &Context<'_, BucketTarget>,
     asked: Asked,
     write: impl Fn(&Asked, &Page, &mut Vec<u8>) + Send + Sync + 'static,
 ) -> Result<Reply, S3Error> {
+    let unreadable = context.live.list_unreadable;
+    answer(exchange, context, asked, move |volume, asked, stop| {
+        let page = walk(volume, asked, unreadable, stop)?;
+        let mut out = Vec::with_capacity(256 + page.entries.len() * 400);
+        write(asked, &page, &mut out);
+        Ok((out, page.unreadable))
+    })
+    .await
+}
+
+/// Answers with the document that `make` walks for, on a helper, and what it could not read. A client that leaves meanwhile stops the walk.
+pub async fn answer(
+    exchange: &Exchange,
+    context: &Context<'_, BucketTarget>,
+    asked: Asked,
+    make: impl Fn(&Volume, &Asked, &AtomicBool) -> list::Walked<(Vec<u8>, Unreadable)> + Send + Sync + 'static,
+) -> Result<Reply, S3Error> {
     let core = context.core;
     let lease = core.room_for(asked.max_keys * LISTED_KEY_SIZE_MAX).await?;
-    let (settings, unreadable) = (core.settings.clone(), context.live.list_unreadable);
-    let stop = Stop::default();
+    let (settings, stop) = (core.settings.clone(), Stop::default());
     let seen = stop.flag();
     let document = listed(exchange, move || {
-        let page = match walk(&settings.volume, &asked, unreadable, &seen) {
-            Ok(page) => page,
+        let (document, Unreadable { count, last }) = match make(&settings.volume, &asked, &seen) {
+            Ok(made) => made,
             Err(WalkError::Unreadable(prefix)) => return Ok(Err(prefix)),
             Err(WalkError::Store(error)) => return Err(error),
         };
-        let Unreadable { count, last } = &page.unreadable;
-        if *count > 0 {
-            let last = String::from_utf8_lossy(last).into_owned();
+        if count > 0 {
+            let last = String::from_utf8_lossy(&last).into_owned();
             tracing::warn!(bucket = asked.bucket, directories = count, last, "what the server's user may not read is not listed");
         }
-        let mut out = Vec::with_capacity(256 + page.entries.len() * 400);
-        write(&asked, &page, &mut out);
-        Ok(Ok(out))
+        Ok(Ok(document))
     });
     let Some(document) = exchange.unless_client_leaves(document).await else { return Ok(leave::left()) };
     match document?.map_err(|error| refusal::store(error, context.bucket(), ""))? {
@@ -271,7 +248,7 @@ fn prefixes(page: &Page) -> Vec<&[u8]> {
 }
 
 /// An object as a listing shows it.
-struct Shown<'a> {
+pub struct Shown<'a> {
     object: &'a Object,
     etag: String,
     size: u64,
@@ -279,7 +256,7 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(object: &'a Object) -> Self {
+    pub fn of(object: &'a Object) -> Self {
         let is_directory = object.stat.kind == FileKind::Directory;
         let mtime_ns = match &object.summary {
             Some(summary) if is_directory => summary.mtime_ns,
@@ -293,7 +270,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn entry<'b>(&'b self, owner: Option<Owner<'b>>) -> ListEntry<'b> {
+    pub fn entry<'b>(&'b self, owner: Option<Owner<'b>>) -> ListEntry<'b> {
         let checksum = self.object.summary.as_ref().and_then(|summary| summary.checksum_type);
         ListEntry {
             key: &self.object.key,

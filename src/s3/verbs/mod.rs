@@ -13,3 +13,5 @@ pub mod list;
 pub mod multipart;
 pub mod put;
 pub mod unconfigured;
+pub mod versioning;
+pub mod versions;

@@ -147,6 +147,7 @@ fn answer(published: &Published, checksums: &[Value]) -> Answer {
     if !checksums.is_empty() {
         answer.own_header("x-amz-checksum-type", b"FULL_OBJECT");
     }
+    answer.version(published.version);
     answer
 }
 

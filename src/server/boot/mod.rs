@@ -11,12 +11,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::account;
 use super::fatal::Fatal;
 use super::root_keys::{self, RootKeys};
+use super::{account, cluster};
 use crate::base::principal::Account;
 use crate::config::{Config, ConfigError};
 use crate::limits;
+use crate::model::Cluster;
 use crate::tune::{Arrival, Placement};
 
 use patience::Patience;
@@ -34,6 +35,8 @@ pub struct Boot {
     pub root: RootKeys,
     /// To whom buckets belong.
     pub account: Arc<Account>,
+    /// Which configuration it is, if that could be written down.
+    pub cluster: Option<Cluster>,
     /// The served directory, open.
     pub directory: OwnedFd,
     /// The type of its filesystem as `mount` calls it: `ext4`, `xfs`.
@@ -80,6 +83,8 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
     warnings.extend(kernel::limits_that_bite());
     let ports = ports::reserve(&mut config.listen, &patience)?;
     let metrics = config.metrics_listen.map(|address| ports::listen_for_metrics(address, &patience)).transpose()?;
+    // First of all that is read there: in a wrong place nothing is to be made.
+    let cluster = cluster::establish(&config.config_dir, &config.directory)?;
     let root = root_keys::establish(&config)?;
     let account = account::establish(&config.config_dir, &root.credentials.access_key)?;
     for variable in &config.unknown_environment {
@@ -91,6 +96,7 @@ pub fn check(mut config: Config) -> Result<Boot, Fatal> {
         arrival,
         root,
         account,
+        cluster,
         privileges: kernel::privileges(directory.trusted_xattr),
         directory: directory.handle,
         filesystem: directory.filesystem,

@@ -62,7 +62,7 @@ impl<'a> Bucket<'a> {
 
     /// The bucket's directory, by the rules for every name in it, so that all requests agree on what is a bucket. It need not be
     /// readable: what is not allowed is found out by who does it.
-    fn find(&self) -> Result<Option<OwnedFd>> {
+    pub(in crate::store) fn find(&self) -> Result<Option<OwnedFd>> {
         let flags = OpenFlags::PATH | OpenFlags::DIRECTORY;
         match sys::path::open(&self.disk.root, self.name.as_bytes(), flags, 0, Symlinks::Deny) {
             Ok(directory) => Ok(Some(directory)),

@@ -134,7 +134,7 @@ pub(in crate::store) fn from_directory(file: &OwnedFd, directory: &OwnedFd) -> R
 }
 
 /// The same for a directory, which hands both on.
-pub(super) fn directory_from_directory(made: &OwnedFd, directory: &OwnedFd, mode: u32) -> Result<()> {
+pub(in crate::store) fn directory_from_directory(made: &OwnedFd, directory: &OwnedFd, mode: u32) -> Result<()> {
     let birth = be_born_in(made, directory, mode)?;
     if birth.is_of_group {
         sys::file::set_mode(made, sys::stat::of(made)?.mode | SETGID)?;
