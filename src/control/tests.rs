@@ -9,6 +9,7 @@ use crate::documents::{DocumentError, Documents};
 use crate::io::{Helpers, run_core};
 use crate::model::{Bucket, Cluster, Versioning};
 use crate::orders::Refused;
+use crate::store::disk::rules::Keeps;
 use crate::store::error::StoreError;
 use crate::store::volume::Volume;
 
@@ -182,6 +183,27 @@ fn what_is_damaged_is_not_changed() {
     std::fs::write(&path, bytes).unwrap();
     fixture.scan();
     assert_eq!(fixture.standing("bucket"), Some(Standing::Other), "put back");
+}
+
+/// What the store keeps is what is set; and everything, where nobody knows what that is.
+#[test]
+fn the_store_is_told_what_to_keep() {
+    let mut fixture = Fixture::new();
+    fixture.create("bucket").unwrap();
+    let keeps = |fixture: &Fixture| fixture.state.volume().rules_of("bucket").map(|rules| (rules.keeps, rules.bucket_id.clone()));
+    assert_eq!(keeps(&fixture), None);
+    let id = fixture.document("bucket").unwrap().unwrap().id.to_string();
+    for (versioning, kept) in [(Versioning::Enabled, Keeps::Everything), (Versioning::Suspended, Keeps::Versions)] {
+        fixture.set("bucket", versioning).unwrap();
+        assert_eq!(keeps(&fixture), Some((kept, id.clone())));
+    }
+    std::fs::write(fixture.path("config/buckets/bucket.json"), b"").unwrap();
+    fixture.scan();
+    assert_eq!(keeps(&fixture), Some((Keeps::Everything, id)));
+    std::fs::remove_file(fixture.path("config/buckets/bucket.json")).unwrap();
+    std::fs::remove_dir(fixture.path("data/bucket")).unwrap();
+    fixture.scan();
+    assert_eq!(keeps(&fixture), None);
 }
 
 #[test]

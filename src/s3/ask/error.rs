@@ -355,6 +355,7 @@ mod tests {
             400,
             "AccessControlListNotSupported AuthorizationHeaderMalformed AuthorizationQueryParametersError BadDigest BadRequest \
              CredentialsNotSupported EntityTooLarge EntityTooSmall ExpiredToken IllegalLocationConstraintException \
+             IllegalVersioningConfigurationException \
              IncompleteBody InvalidArgument InvalidBucketName InvalidBucketOwnerAWSAccountID InvalidDigest \
              InvalidLocationConstraint InvalidPart InvalidPartOrder InvalidRequest InvalidStorageClass InvalidTag InvalidToken \
              InvalidURI InvalidWriteOffset KeyTooLongError MalformedPOSTRequest \
