@@ -212,7 +212,7 @@ impl History {
         for slot in self.slots()? {
             kept.extend(self.look(slot)?);
         }
-        kept.sort_by(|one, other| other.place.cmp(&one.place));
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.place));
         Ok(kept)
     }
 
@@ -247,7 +247,7 @@ impl History {
             }
             kept.extend(self.look(Slot::Numbered(id))?);
         }
-        kept.sort_by(|one, other| other.place.cmp(&one.place));
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.place));
         kept.truncate(count);
         Ok(kept)
     }

@@ -2,9 +2,9 @@
 
 use super::super::open::{Object, open_in};
 use super::Marker;
-use super::change::version_of;
 use super::history::History;
 use super::history::{find, implied_marker};
+use super::mark::version_of;
 use crate::base::version_id::{Version, VersionId};
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
 use crate::store::disk::Bucket;
