@@ -126,7 +126,7 @@ pub const SPILL_SWEEP_STEP: Duration = Duration::from_millis(2);
 /// How many times longer it rests than it works.
 pub const SPILL_SWEEP_REST: u32 = 9;
 /// How old a change must be, at least, before times prove that there was no other since, where they do not tell every two apart: more
-/// than a kernel tick. What a filesystem needs is found out at start (`store/grain.rs`).
+/// than a kernel tick. What a filesystem needs is found out at start (`store/disk/grain.rs`).
 pub const TIMESTAMP_GRAIN_NS: i64 = 20_000_000;
 /// How old where nothing could be found out: FAT keeps every second second.
 pub const GRAIN_ASSUMED_NS: i64 = 2_000_000_000;

@@ -368,7 +368,7 @@ fn start_message_survives_a_closed_standard_output() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// The table of `store/key.rs`, both ways.
+/// The table of `store/names/key.rs`, both ways.
 #[test]
 fn key_prints_both_ways() {
     let long = "x".repeat(300);

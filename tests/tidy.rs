@@ -31,9 +31,16 @@ const FLOORS: &[(&str, u8)] = &[
     ("io", 2),
     ("net", 2),
     ("s3::ask", 2),
+    ("store::error", 2),
+    ("store::names", 2),
     ("flow", 3),
+    ("store::buckets", 3),
+    ("store::disk", 3),
+    ("store::listing", 3),
+    ("store::objects", 3),
+    ("store::uploads", 3),
+    ("store::volume", 3),
     ("orders", 3),
-    ("store", 3),
     ("s3::plan", 4),
     ("s3::service", 4),
     ("s3::verbs", 4),
@@ -53,8 +60,23 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("config", "base"),
     ("model", "base"),
     ("net", "io"),
-    ("flow", "store"),
-    ("orders", "store"),
+    ("flow", "store::objects"),
+    ("flow", "store::disk"),
+    ("store::error", "store::names"),
+    ("store::listing", "store::disk"),
+    ("store::objects", "store::disk"),
+    ("store::uploads", "store::objects"),
+    ("store::uploads", "store::listing"),
+    ("store::uploads", "store::disk"),
+    ("store::buckets", "store::uploads"),
+    ("store::buckets", "store::objects"),
+    ("store::buckets", "store::listing"),
+    ("store::buckets", "store::disk"),
+    ("store::volume", "store::uploads"),
+    ("store::volume", "store::objects"),
+    ("store::volume", "store::listing"),
+    ("store::volume", "store::disk"),
+    ("orders", "store::disk"),
     ("s3::verbs", "s3::plan"),
     ("s3::service", "s3::plan"),
     ("s3::service", "s3::verbs"),
@@ -70,22 +92,21 @@ const UNSAFE_ALLOWED: &[&str] =
 
 /// Rooms that read a client's or a server's bytes: nothing there may panic, so no `unwrap` and no `expect` outside tests.
 const PANIC_FREE: &[&str] =
-    &["http", "body", "auth", "xml", "policy", "s3::ask", "s3::plan", "s3::verbs", "s3::service", "bench"];
+    &["http", "body", "auth", "xml", "policy", "s3::ask", "s3::plan", "s3::verbs", "s3::service", "store::names", "bench"];
 
 /// Files that decode what any POSIX user can write: the same.
 const PANIC_FREE_FILES: &[&str] = &[
-    "src/store/key.rs",
-    "src/store/record.rs",
-    "src/store/naming.rs",
-    "src/store/staging.rs",
-    "src/store/multipart/id.rs",
-    "src/store/multipart/log.rs",
-    "src/store/multipart/manifest.rs",
-    "src/store/multipart/gaps.rs",
+    "src/store/disk/naming.rs",
+    "src/store/disk/staging.rs",
+    "src/store/uploads/id.rs",
+    "src/store/uploads/log.rs",
+    "src/store/uploads/manifest.rs",
+    "src/store/uploads/gaps.rs",
 ];
 
 /// Rooms that only compute: what they need of the outside is an argument. No clock, no file, no socket, no thread.
-const PURE: &[&str] = &["limits", "base", "auth", "body", "digest", "http", "policy", "xml", "s3::ask", "model", "catalog"];
+const PURE: &[&str] =
+    &["limits", "base", "auth", "body", "digest", "http", "policy", "xml", "s3::ask", "store::names", "model", "catalog"];
 
 /// What a pure room does not name.
 const OUTSIDE: &[&str] = &[
@@ -159,8 +180,10 @@ fn out_of_line_tests(root: &Path) -> std::collections::BTreeSet<String> {
         };
         let lines: Vec<&str> = text.lines().collect();
         for pair in lines.windows(2).filter(|pair| pair[0].trim() == "#[cfg(test)]") {
-            let declared = pair[1].trim().strip_prefix("pub ").unwrap_or(pair[1].trim());
-            if let Some(name) = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+            // `mod name;`, `pub mod name;`, `pub(in crate::room) mod name;`
+            let declared =
+                pair[1].trim().rsplit_once("mod ").filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
+            if let Some(name) = declared.and_then(|(_, rest)| rest.strip_suffix(';')) {
                 let file = folder.join(format!("{name}.rs"));
                 tests.insert(file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned());
             }
@@ -243,14 +266,30 @@ fn check_floors(file: &File, complaints: &mut Vec<String>) {
         return;
     };
     let code: String = file.code.lines().take(file.tests_from).fold(String::new(), |text, line| text + line + "\n");
+    let may_import = |imported: &str| {
+        imported == room
+            || floor_of(imported).is_some_and(|below| below < floor)
+            || SAME_FLOOR.contains(&(room.as_str(), imported))
+    };
     for (line, imported) in imports(&code) {
-        let allowed = imported == room
-            || floor_of(&imported).is_some_and(|below| below < floor)
-            || SAME_FLOOR.contains(&(room.as_str(), imported.as_str()));
-        if !allowed {
+        if !may_import(&imported) {
             complaints.push(format!("{}:{}: `{room}` (floor {floor}) imports `{imported}`", file.name, line + 1));
         }
     }
+    for imported in rooms_by_super(file, &code) {
+        if !may_import(&imported) {
+            complaints.push(format!("{}: `{room}` (floor {floor}) imports `{imported}` by `super`", file.name));
+        }
+    }
+}
+
+/// The rooms of the same hall that a file names by the way through it, `super::super::other`.
+fn rooms_by_super(file: &File, code: &str) -> BTreeSet<String> {
+    let module = circles::module_of(file.name);
+    let paths = circles::paths_in(code, &module, &["super::"]);
+    let rooms = paths.iter().map(|path| room_of_path(&path.join("::")));
+    // Its own hall, as `mod.rs` of a room may name it, is none.
+    rooms.filter(|room| floor_of(room).is_some()).collect()
 }
 
 fn floor_of(room: &str) -> Option<u8> {
@@ -276,13 +315,16 @@ fn room_of_path(path: &str) -> String {
 fn imports(code: &str) -> BTreeSet<(usize, String)> {
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
-        if code[..at].ends_with(is_word) || code[..at].ends_with('$') {
+        // `pub(in crate::room)` says who may import, not what is.
+        if code[..at].ends_with(is_word) || code[..at].ends_with('$') || code[..at].ends_with("(in ") {
             continue;
         }
         let line = code[..at].matches('\n').count();
         let rest = &code[at + "crate::".len()..];
         if let Some(group) = rest.strip_prefix('{') {
             found.extend(group_heads(group).into_iter().map(|name| (line, name)));
+        } else if let Some((hall, group)) = rest.split_once("::{").filter(|(hall, _)| is_hall(hall)) {
+            found.extend(group_heads(group).into_iter().map(|room| (line, format!("{hall}::{room}"))));
         } else {
             let name = room_of_path(rest);
             // A macro or a constant at the crate's root is not a room.
@@ -653,11 +695,14 @@ mod fixtures {
     #[test]
     fn a_room_imports_only_from_lower_floors() {
         assert_eq!(complaints_of("src/http/head.rs", "use crate::limits;\nuse crate::base::{hex, percent};\n"), [""; 0]);
-        assert_eq!(complaints_of("src/http/head.rs", "use crate::store::Store;\n").len(), 1);
+        assert_eq!(complaints_of("src/http/head.rs", "use crate::store::disk::Disk;\n").len(), 1);
         assert_eq!(complaints_of("src/http/head.rs", "fn f() { crate::net::g() }\n").len(), 1);
-        assert_eq!(complaints_of("src/store/open.rs", "use crate::{io::{a, flow}, flow::b, sys};\n").len(), 1);
-        assert_eq!(complaints_of("src/flow/put.rs", "use crate::store::x;\n"), [""; 0]);
-        assert_eq!(complaints_of("src/store/open.rs", "use crate::flow::x;\n").len(), 1);
+        assert_eq!(complaints_of("src/store/disk/open.rs", "use crate::{io::{a, flow}, flow::b, sys};\n").len(), 1);
+        assert_eq!(complaints_of("src/flow/put.rs", "use crate::store::disk::x;\n"), [""; 0]);
+        assert_eq!(complaints_of("src/store/disk/open.rs", "use crate::flow::x;\n").len(), 1);
+        assert_eq!(complaints_of("src/store/disk/a.rs", "use super::super::uploads::x;\nuse super::b::{self, c};\n").len(), 1);
+        assert_eq!(complaints_of("src/store/uploads/a.rs", "use crate::store::{disk, objects::open};\n"), [""; 0]);
+        assert_eq!(complaints_of("src/store/names/a.rs", "use crate::store::disk::Disk;\n").len(), 1);
         assert_eq!(complaints_of("src/attic/x.rs", "fn f() {}\n").len(), 1);
         assert_eq!(complaints_of("src/attic/mod.rs", "//! What?\nfn f() {}\n").len(), 1);
         assert_eq!(
@@ -678,8 +723,8 @@ mod fixtures {
         assert_eq!(complaints_of("src/metrics/attic.rs", "fn f() {}\n").len(), 1);
         assert_eq!(complaints_of(record, "use crate::limits;\n"), [""; 0]);
         assert_eq!(complaints_of(record, "use crate::s3::Core;\n").len(), 1);
-        assert_eq!(complaints_of(export, "//! How?\nuse crate::{metrics::record, store};\n"), [""; 0]);
-        assert_eq!(complaints_of(export, "use crate::store;\n").len(), 1, "without a header");
+        assert_eq!(complaints_of(export, "//! How?\nuse crate::{metrics::record, store::disk};\n"), [""; 0]);
+        assert_eq!(complaints_of(export, "use crate::store::disk;\n").len(), 1, "without a header");
         assert_eq!(complaints_of(hall, "//! How?\npub mod record;\n"), [""; 0]);
         assert_eq!(complaints_of(hall, "//! How?\nuse crate::limits;\n").len(), 1);
         assert_eq!(complaints_of(hall, "//! How?\nuse crate::metrics::record;\n").len(), 1);
@@ -690,10 +735,10 @@ mod fixtures {
         let explained = "fn f() {\n    // SAFETY: owned.\n    unsafe { g() }\n}\n";
         assert_eq!(complaints_of("src/sys/a.rs", explained), [""; 0]);
         assert_eq!(complaints_of("src/digest/lanes_avx2.rs", explained), [""; 0]);
-        assert_eq!(complaints_of("src/store/a.rs", explained).len(), 1);
+        assert_eq!(complaints_of("src/store/disk/a.rs", explained).len(), 1);
         assert_eq!(complaints_of("src/sys/a.rs", "fn f() {\n    h();\n    unsafe { g() }\n}\n").len(), 1);
         assert_eq!(complaints_of("src/sys/a.rs", "// SAFETY: x\nlet a =\n    unsafe { g() };\n"), [""; 0]);
-        assert_eq!(complaints_of("src/store/a.rs", "// unsafe\n#![allow(unsafe_code)]\n"), [""; 0]);
+        assert_eq!(complaints_of("src/store/disk/a.rs", "// unsafe\n#![allow(unsafe_code)]\n"), [""; 0]);
     }
 
     #[test]

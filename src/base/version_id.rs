@@ -128,7 +128,8 @@ mod tests {
         let later = VersionId::after(Some(id), 0, 1);
         assert!(later.inverted() < id.inverted());
         let upper = id.to_string().to_uppercase();
-        for text in ["", "Null", "0", &"0".repeat(32), &upper, &"1".repeat(33), &format!("{}{}", "1".repeat(16), "0".repeat(16))] {
+        for text in ["", "Null", "0", &"0".repeat(32), &upper, &"1".repeat(33), &format!("{}{}", "1".repeat(16), "0".repeat(16))]
+        {
             assert_eq!(Version::parse(text), None, "{text}");
         }
     }

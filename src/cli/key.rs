@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::base::percent;
 use crate::server::{EXIT_RUNTIME, EXIT_USAGE};
-use crate::store::key;
+use crate::store::names::key;
 
 /// Shows where a key lives below its bucket's directory, or with --path which key lives there.
 #[derive(clap::Args)]

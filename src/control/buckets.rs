@@ -8,7 +8,8 @@ use crate::catalog::{Document, Standing};
 use crate::documents::DocumentError;
 use crate::model::{Bucket, BucketId, Carried, DirectoryIdentity, FoundDirectory, Versioning};
 use crate::orders::{Answer, Refused};
-use crate::store::{StoreError, bucket, versions};
+use crate::store::buckets;
+use crate::store::error::StoreError;
 
 /// A new bucket: the directory complete in staging, the document, the catalog; then the directory's name. A crash in between leaves a
 /// document without a directory, which is no bucket, and gives way to the next one of this name.
@@ -18,7 +19,7 @@ pub(super) fn create(state: &mut State, name: &str, owner: &str) -> Answer {
     let id = draw()?;
     let volume = state.volume().clone();
     let mut is_written = false;
-    let made = bucket::create_known(&volume, name, id, |directory| {
+    let made = buckets::create_known(volume.bucket(name), volume.uploads(), id, |directory| {
         if state.document(name) == Some(&Document::Damaged) {
             return Err(Refused::Damaged);
         }
@@ -43,7 +44,7 @@ pub(super) fn create(state: &mut State, name: &str, owner: &str) -> Answer {
 /// The document of a bucket whose directory is gone goes, too.
 pub(super) fn forget(state: &mut State, name: &str) -> Answer {
     state.read(name)?;
-    let is_gone = bucket::identify(state.volume(), name)?.is_none();
+    let is_gone = buckets::identify(state.volume().bucket(name))?.is_none();
     if is_gone && matches!(state.document(name), Some(Document::Bucket(_))) {
         state.check_configuration()?;
         state.remove(name)?;
@@ -54,13 +55,13 @@ pub(super) fn forget(state: &mut State, name: &str) -> Answer {
 
 /// Whether a bucket keeps versions. One that was never configured gets its document now.
 pub(super) fn set_versioning(state: &mut State, name: &str, owner: &str, versioning: Versioning) -> Answer {
-    if !state.volume().takes_changes() {
+    if !state.volume().disk().takes_changes() {
         return Err(StoreError::VolumeFailed.into());
     }
     state.check_configuration()?;
     state.read(name)?;
     state.publish();
-    let found = bucket::identify(state.volume(), name)?.ok_or(StoreError::NoBucket)?;
+    let found = buckets::identify(state.volume().bucket(name))?.ok_or(StoreError::NoBucket)?;
     let settings = match state.entry(name) {
         None => new(draw()?, found.identity, owner, versioning),
         Some((Standing::Own, Some(settings))) => Bucket { versioning, ..(*settings).clone() },
@@ -70,11 +71,11 @@ pub(super) fn set_versioning(state: &mut State, name: &str, owner: &str, version
     let (id, kept_none) = (settings.id, before(state, name) == Versioning::Unversioned);
     if kept_none && versioning != Versioning::Unversioned {
         // Refused now, and not each overwrite later.
-        versions::can_be_kept(state.volume(), name)?;
+        buckets::can_keep_versions(state.volume().bucket(name))?;
     }
     let written = state.write(name, settings);
     // Where it cannot, inode and birth tell.
-    if written.is_ok() && found.carries == Carried::Nothing && bucket::carry(state.volume(), name, id)? {
+    if written.is_ok() && found.carries == Carried::Nothing && buckets::carry(state.volume().bucket(name), id)? {
         state.place(name, FoundDirectory { carries: Carried::Id(id), ..found });
     }
     state.publish();

@@ -10,8 +10,10 @@ use crate::documents::{DocumentError, Documents, Generation, Seen, Watch};
 use crate::limits::{DOCUMENTS_SCAN_INTERVAL, DOCUMENTS_SCAN_REST};
 use crate::model::{Bucket, BucketId, Cluster, FoundDirectory, Versioning};
 use crate::orders::Refused;
-use crate::store::rules::{BucketRules, Keeps, Rules};
-use crate::store::{Presence, Volume, bucket};
+use crate::store::buckets;
+use crate::store::disk::Presence;
+use crate::store::disk::rules::{BucketRules, Keeps, Rules};
+use crate::store::volume::Volume;
 
 /// The folder of the buckets' documents, and the name of the configuration's own.
 const BUCKETS: &str = "buckets";
@@ -97,7 +99,7 @@ impl State {
     /// Looks what others have changed: what the log of changes names, or from time to time everything.
     pub(super) fn look(&mut self) {
         // Moved away, it may have its configuration with it.
-        if self.volume().presence() != Presence::Here {
+        if self.volume().disk().presence() != Presence::Here {
             return;
         }
         let looked = self.see();
@@ -136,7 +138,7 @@ impl State {
         let documented: Vec<Arc<str>> = self.facts.documented().cloned().collect();
         documented.iter().filter(|name| !found.contains(&***name)).for_each(|name| self.know(name, None, None));
         found.iter().for_each(|name| self.read_document(name));
-        let directories: HashMap<String, FoundDirectory> = bucket::identify_all(self.volume())?.into_iter().collect();
+        let directories: HashMap<String, FoundDirectory> = buckets::identify_all(self.volume().disk())?.into_iter().collect();
         let known: Vec<Arc<str>> = self.facts.directories().cloned().collect();
         known.iter().filter(|name| !directories.contains_key(&***name)).for_each(|name| self.facts.set_directory(name, None));
         directories.iter().for_each(|(name, directory)| self.facts.set_directory(name, Some(*directory)));
@@ -149,7 +151,7 @@ impl State {
     /// Reads what there is of one bucket now. Nobody is told of it before `publish`.
     pub(super) fn read(&mut self, bucket: &str) -> Result<(), Refused> {
         self.read_document(bucket);
-        let directory = bucket::identify(self.volume(), bucket)?;
+        let directory = buckets::identify(self.volume().bucket(bucket))?;
         self.facts.set_directory(bucket, directory);
         Ok(())
     }
@@ -215,7 +217,7 @@ impl State {
         let rules = rules_of(&self.catalog);
         if rules != self.rules {
             // It returns when they hold for everybody.
-            self.volume().use_rules(rules.clone());
+            self.volume().disk().use_rules(rules.clone());
             self.rules = rules;
         }
     }

@@ -9,8 +9,9 @@ use crate::documents::{DocumentError, Documents};
 use crate::io::{Helpers, run_core};
 use crate::model::{Bucket, Cluster, Versioning};
 use crate::orders::Refused;
-use crate::store::rules::Keeps;
-use crate::store::{StoreError, Volume, bucket};
+use crate::store::disk::rules::Keeps;
+use crate::store::error::StoreError;
+use crate::store::volume::Volume;
 
 const OWNER: &str = "000000000001";
 
@@ -189,7 +190,7 @@ fn what_is_damaged_is_not_changed() {
 fn the_store_is_told_what_to_keep() {
     let mut fixture = Fixture::new();
     fixture.create("bucket").unwrap();
-    let keeps = |fixture: &Fixture| fixture.state.volume().rules_of("bucket").map(|rules| (rules.keeps, rules.bucket_id.clone()));
+    let keeps = |fixture: &Fixture| fixture.state.volume().bucket("bucket").rules().map(|rules| (rules.keeps, rules.bucket_id.clone()));
     assert_eq!(keeps(&fixture), None);
     let id = fixture.document("bucket").unwrap().unwrap().id.to_string();
     for (versioning, kept) in [(Versioning::Enabled, Keeps::Everything), (Versioning::Suspended, Keeps::Versions)] {
@@ -280,7 +281,7 @@ fn the_thread_answers_ends_when_told_and_is_missed_otherwise() {
         assert_eq!(answer, Err(Refused::NobodyThere));
     })
     .unwrap();
-    assert!(bucket::head(&volume, "other").is_ok());
+    assert!(volume.bucket("other").head().is_ok());
     let calls = std::sync::atomic::AtomicUsize::new(0);
     let publish = move |_| assert!(calls.fetch_add(1, Ordering::Relaxed) == 0, "the second time it fails");
     let control = Control::start(work(), publish, move || second.send("the second").unwrap()).unwrap();

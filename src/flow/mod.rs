@@ -1,7 +1,7 @@
 //! Move it. The loops that carry bytes: a body into memory or into a file (`receive`), a file to the client (`send`, and `read` for small ones);
 //! and small uploads that go to the disk together (`small`). Each runs by a plan that was decided before: no policy, no XML, no allocation per block here.
 //!
-//! Imports `store`, `net`, `io`, `mem`, `digest`, `body`. Limits: a transfer holds at most `BLOCKS_PER_TRANSFER_MAX` blocks, a
+//! Imports `store::objects`, `store::disk`, `net`, `io`, `mem`, `digest`, `body`. Limits: a transfer holds at most `BLOCKS_PER_TRANSFER_MAX` blocks, a
 //! download `BLOCKS_AHEAD_MAX` while most are free, and one is enough for it to make progress. What is received into memory, or read into
 //! it where O_DIRECT is refused, has a lease.
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use super::send::Reading;
 use crate::io::{Work, blocking};
 use crate::metrics::record::{self, ReadFrom};
-use crate::store::object::{self, Object};
+use crate::store::objects::open::Object;
 use crate::sys;
 
 /// `length` bytes from `start` on, at once when they are cached, and where they were. The file is looked at once more behind the read: what a POSIX program
@@ -23,7 +23,7 @@ pub async fn read_small(object: &Object, start: u64, length: usize) -> Result<(V
         bytes = read.map_err(Reading::Disk)?.ok_or(Reading::Changed)?;
     }
     record::read(from, bytes.len());
-    if object::is_unchanged(&object.file, &object.state) { Ok((bytes, from)) } else { Err(Reading::Changed) }
+    if object.is_unchanged() { Ok((bytes, from)) } else { Err(Reading::Changed) }
 }
 
 /// Appends `length` bytes from `start` on, if all of them are cached. Whether they were.

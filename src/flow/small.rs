@@ -9,25 +9,26 @@ use std::sync::Arc;
 use crate::io::{HelperPanicked, Promise, Work, blocking, spawn};
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_VISITS_MAX};
 use crate::metrics::record;
-use crate::store::batch::{self, Small};
-use crate::store::commit::Published;
-use crate::store::turns::KeyTurn;
-use crate::store::{self, Volume};
+use crate::store::disk::Disk;
+use crate::store::disk::turns::KeyTurn;
+use crate::store::error::StoreError;
+use crate::store::objects::batch::{self, Small};
+use crate::store::objects::write::Published;
 
 thread_local! {
     static QUEUE: Rc<Queue> = Rc::default();
 }
 
 /// The outcome of one upload's commit.
-type Outcome = Result<store::Result<Published>, HelperPanicked>;
+type Outcome = Result<Result<Published, StoreError>, HelperPanicked>;
 
 /// Commits `object`. What succeeded has passed the barrier, as a rule; the caller asks for itself. When the caller is dropped, the
 /// work is still done.
-pub async fn commit_small(volume: &Arc<Volume>, object: Small) -> Outcome {
+pub async fn commit_small(disk: &Arc<Disk>, object: Small) -> Outcome {
     let answer = Rc::new(Promise::default());
-    let turn = volume.turn_in_company(&object.bucket, &object.key).await;
+    let turn = disk.bucket(&object.write.bucket).turn_in_company(&object.write.key).await;
     QUEUE.with(|queue| {
-        queue.waiting.borrow_mut().push_back(Waiting { volume: volume.clone(), object, turn, answer: answer.clone() });
+        queue.waiting.borrow_mut().push_back(Waiting { disk: disk.clone(), object, turn, answer: answer.clone() });
         queue.schedule();
     });
     answer.kept().await
@@ -44,7 +45,7 @@ struct Queue {
 }
 
 struct Waiting {
-    volume: Arc<Volume>,
+    disk: Arc<Disk>,
     object: Small,
     turn: KeyTurn,
     answer: Rc<Promise<Outcome>>,
@@ -63,22 +64,22 @@ impl Queue {
         self.is_scheduled.set(false);
         while self.visits.get() < COMMIT_VISITS_MAX {
             let mut waiting = self.waiting.borrow_mut();
-            let Some(volume) = waiting.front().map(|first| first.volume.clone()) else { return };
-            let count = if volume.commits_together() { waiting.len().min(COMMIT_BATCH_MAX) } else { 1 };
+            let Some(disk) = waiting.front().map(|first| first.disk.clone()) else { return };
+            let count = if disk.commits_together() { waiting.len().min(COMMIT_BATCH_MAX) } else { 1 };
             let batch: Vec<_> = waiting.drain(..count).collect();
             self.visits.update(|visits| visits + 1);
-            spawn(self.clone().visit(volume, batch));
+            spawn(self.clone().visit(disk, batch));
         }
     }
 
-    async fn visit(self: Rc<Self>, volume: Arc<Volume>, batch: Vec<Waiting>) {
+    async fn visit(self: Rc<Self>, disk: Arc<Disk>, batch: Vec<Waiting>) {
         let (mut objects, mut answers, mut turns) = (Vec::new(), Vec::new(), Vec::new());
         for Waiting { object, answer, turn, .. } in batch {
             objects.push(object);
             answers.push(answer);
             turns.push(turn);
         }
-        let there = volume.clone();
+        let there = disk.clone();
         let visit = blocking(Work::Commit, move || {
             let outcomes = batch::commit_each(&there, objects);
             // One alone is spared the hops to the barrier's thread and back. Where there are several, others come behind them, who
@@ -104,7 +105,7 @@ impl Queue {
         waited.into_iter().for_each(record::barrier_waited);
         if let Some(last) = published.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).map(|one| one.ticket).max() {
             // A failure is told to each by its own wait.
-            let _ = volume.barrier().all_durable(last, published.len()).await;
+            let _ = disk.barrier().all_durable(last, published.len()).await;
         }
         for (answer, outcome) in published {
             answer.keep(Ok(outcome));

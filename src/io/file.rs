@@ -24,7 +24,7 @@ impl DirectFile {
     pub async fn write_all(&self, slice: BlockSlice, mut offset: u64) -> (io::Result<()>, BlockSlice) {
         let whole = slice.clone();
         let mut rest = slice;
-        // Paired with the check in `store::stage`: a misaligned transfer dies here, not as EINVAL later.
+        // Paired with the check in `store::disk::stage`: a misaligned transfer dies here, not as EINVAL later.
         assert!(offset.is_multiple_of(BLOCK_ALIGN as u64) && (rest.bytes().as_ptr() as usize).is_multiple_of(BLOCK_ALIGN));
         while !rest.bytes().is_empty() {
             let on_ring = record::on_ring(RingOperation::Write);

@@ -10,8 +10,8 @@ use crate::documents::DocumentError;
 use crate::io::{Replier, reply};
 use crate::limits::ORDERS_MAX;
 use crate::model::Versioning;
-use crate::store::StoreError;
-use crate::store::barrier::Ticket;
+use crate::store::disk::barrier::Ticket;
+use crate::store::error::StoreError;
 
 /// A change that somebody wants.
 #[derive(Debug)]

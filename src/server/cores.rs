@@ -28,7 +28,8 @@ use crate::metrics::export::Sources;
 use crate::metrics::record::{self, CoreCells};
 use crate::net::{self, CertificateError, Listening, Timeouts, TlsSettings, Watchers};
 use crate::s3::service::{self, Core, Live, Settings};
-use crate::store::{self, Lookout, Sweeper};
+use crate::store::disk::{Lookout, Sweeper};
+use crate::store::volume;
 use crate::sys;
 
 /// The served filesystem, probed.
@@ -40,7 +41,7 @@ pub struct Volume {
     pub costs: Vec<String>,
     /// What its times tell, in words.
     pub times: String,
-    store: store::Volume,
+    store: volume::Volume,
     memory: Arc<RequestMemory>,
 }
 
@@ -55,17 +56,17 @@ pub fn open_volume(boot: &Boot) -> Result<Volume, Fatal> {
     // The least that is taken leaves some (`limits`).
     let leased = config.request_memory.saturating_sub(REQUEST_MEMORY_FIXED as u64);
     let memory = RequestMemory::new(usize::try_from(leased).unwrap_or(usize::MAX / 2));
-    let opened = store::Volume::serve(root, config.directory.as_os_str().as_bytes(), config.durability, memory.clone());
+    let opened = volume::Volume::serve(root, config.directory.as_os_str().as_bytes(), config.durability, memory.clone());
     let store = opened.map_err(|error| Fatal::Volume { path: config.directory.clone(), reason: error.advice() })?;
-    let facts = store.facts();
-    let direct = match (facts.direct, store.untried()) {
+    let (disk, facts) = (store.disk(), store.disk().facts());
+    let direct = match (facts.direct, disk.untried()) {
         (Some(align), _) => DirectIo::On { alignment: align.offset },
         (None, Some(errno)) => DirectIo::Off { reason: format!("it could not be tried ({errno})") },
         (None, None) => {
             DirectIo::Off { reason: format!("{} refuses O_DIRECT; objects go through the page cache", facts.filesystem) }
         }
     };
-    let costs = match store.untried() {
+    let costs = match disk.untried() {
         Some(errno) => vec![format!(
             "NOTHING CAN BE WRITTEN ({errno}): reads and deletes are served; uploads are refused, and taken as soon as there is room"
         )],
@@ -163,9 +164,10 @@ impl Cores {
                 Err(_) => return Err(Fatal::CoreStart { core: cpus[0], reason: "its thread ended".into() }),
             }
         }
-        let sweeper = Sweeper::start(settings.clone(), |settings| &*settings.volume);
+        let (volume, disk) = (settings.volume.clone(), settings.volume.disk().clone());
+        let sweeper = Sweeper::start(disk.clone());
         let sweeper = sweeper.map_err(|error| Fatal::CoreStart { core: cpus[0], reason: error.to_string() })?;
-        let lookout = Lookout::start(settings.clone(), |settings| &*settings.volume);
+        let lookout = Lookout::start(&disk, move || volume.look());
         let lookout = lookout.map_err(|error| Fatal::CoreStart { core: cpus[0], reason: error.to_string() })?;
         let account = boot.account.clone();
         Ok(Self { settings, account, stop, tls, timeouts, cells, control, _sweeper: sweeper, _lookout: lookout })
@@ -209,7 +211,7 @@ impl Cores {
 /// The thread that changes what is configured, which has published it.
 fn start_control(
     boot: &Boot,
-    store: &Arc<store::Volume>,
+    store: &Arc<volume::Volume>,
     live: &Arc<Published<Live>>,
     events: &Sender<Event>,
 ) -> Result<Control, Fatal> {

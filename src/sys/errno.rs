@@ -73,6 +73,11 @@ pub fn cause(errno: Errno) -> Cause {
     }
 }
 
+/// Whether this answer says that nothing can be written now, rather than what the filesystem is able to do.
+pub fn is_no_room(errno: Errno) -> bool {
+    matches!(cause(errno), Cause::NoSpace | Cause::NoQuota | Cause::ReadOnly)
+}
+
 /// Whether a name that was just seen is simply not there any more, or never was an object's: missing, on the way a file, a
 /// symlink or a mount. What a walk skips without a word.
 pub fn is_gone(errno: Errno) -> bool {

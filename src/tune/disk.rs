@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::devices::seat;
 use super::machine::{Drive, DriveKind, Seat};
 use super::tree::Tree;
-use crate::store::volume::{self, VolumeError};
+use crate::store::disk::error::VolumeError;
+use crate::store::disk::probe;
 use crate::sys::mount::Mount;
 
 /// What the kernel says about a directory when it is opened. The drives below it are found in sysfs.
@@ -23,7 +24,7 @@ pub struct Served {
 impl Served {
     /// Looks at a directory, and leaves nothing in it.
     pub fn look(path: &Path) -> Result<Self, VolumeError> {
-        let survey = volume::survey(path.as_os_str().as_bytes())?;
+        let survey = probe::survey(path.as_os_str().as_bytes())?;
         let unknown = || Mount { device: (0, 0), filesystem: "unknown".into(), source: String::new(), options: String::new() };
         Ok(Self {
             path: path.to_path_buf(),

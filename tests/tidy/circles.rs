@@ -5,33 +5,8 @@ use std::path::Path;
 
 use super::{File, files_below, is_word};
 
-/// Folders whose files still know each other in a circle, and the files in it.
-const CIRCLES_LEFT: &[(&str, &[&str])] = &[(
-    "store",
-    &[
-        "bucket",
-        "commit",
-        "copy",
-        "displace",
-        "home",
-        "inherit",
-        "list",
-        "multipart",
-        "naming",
-        "object",
-        "own",
-        "presence",
-        "probe",
-        "reading",
-        "spill",
-        "stage",
-        "staging",
-        "sweep",
-        "tree",
-        "volume",
-        "walk",
-    ],
-)];
+/// How a path of ours begins.
+const STARTS: [&str; 3] = ["crate::", "super::", "self::"];
 
 /// The files of a folder, and the folders in it, know each other in one direction. `mod.rs` is the door, not one of them.
 pub fn check(root: &Path, test_files: &BTreeSet<String>, complaints: &mut Vec<String>) {
@@ -49,7 +24,7 @@ pub fn check(root: &Path, test_files: &BTreeSet<String>, complaints: &mut Vec<St
             let Some(member) = module.get(depth) else { continue };
             let (folder, of_member) = (module[..depth].join("::"), known.entry(module[..depth].join("::")).or_default());
             let others = of_member.entry(member.clone()).or_default();
-            for path in paths_in(&code, &module) {
+            for path in paths_in(&code, &module, &STARTS) {
                 if path.len() > depth && path[..depth].join("::") == folder && path[depth] != *member {
                     others.insert(path[depth].clone());
                 }
@@ -57,30 +32,29 @@ pub fn check(root: &Path, test_files: &BTreeSet<String>, complaints: &mut Vec<St
         }
     }
     for (folder, members) in &known {
-        let left = CIRCLES_LEFT.iter().find(|(name, _)| name == folder).map_or(&[][..], |(_, files)| *files);
         let circle = in_circles(members);
-        let unexpected: Vec<&str> = circle.iter().filter(|name| !left.contains(&name.as_str())).map(String::as_str).collect();
-        let mended: Vec<&str> = left.iter().filter(|name| !circle.contains(**name)).copied().collect();
-        if !unexpected.is_empty() {
-            complaints.push(format!("{folder}: know each other in a circle: {}", unexpected.join(", ")));
-        }
-        if !mended.is_empty() {
-            complaints.push(format!("{folder}: in no circle any more, take it from CIRCLES_LEFT: {}", mended.join(", ")));
+        if !circle.is_empty() {
+            let names: Vec<&str> = circle.iter().map(String::as_str).collect();
+            complaints.push(format!("{folder}: know each other in a circle: {}", names.join(", ")));
         }
     }
 }
 
 /// `a::b` of `src/a/b.rs` and `src/a/b/mod.rs`, in its steps.
-fn module_of(name: &str) -> Vec<String> {
+pub fn module_of(name: &str) -> Vec<String> {
     let below = name.strip_prefix("src/").unwrap_or(name);
     let stem = below.strip_suffix("/mod.rs").or(below.strip_suffix(".rs")).unwrap_or(below);
     if matches!(stem, "lib" | "main") { Vec::new() } else { stem.split('/').map(str::to_owned).collect() }
 }
 
-/// All paths of ours that the code of `module` names, from the crate's root.
-fn paths_in(code: &str, module: &[String]) -> BTreeSet<Vec<String>> {
+/// All paths of ours that the code of `module` names, from the crate's root: those that begin with one of `starts`.
+pub fn paths_in(code: &str, module: &[String], starts: &[&str]) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
-    for (start, base) in [("crate::", &module[..0]), ("super::", &module[..module.len() - 1]), ("self::", module)] {
+    let above = &module[..module.len().saturating_sub(1)];
+    for (start, base) in [("crate::", &module[..0]), ("super::", above), ("self::", module)] {
+        if !starts.contains(&start) {
+            continue;
+        }
         for (at, _) in code.match_indices(start) {
             if code[..at].ends_with(|c: char| is_word(c) || matches!(c, ':' | '$')) {
                 continue;
@@ -161,7 +135,7 @@ fn circles_are_found() {
     let module: Vec<String> = ["s3", "verbs", "get"].map(str::to_owned).to_vec();
     let code =
         "use super::put::{self, a};\nuse crate::{io, s3::{plan::body, ask}};\nfn f() { super::super::x::g(); self::h() }\n";
-    let paths: Vec<String> = paths_in(code, &module).iter().map(|path| path.join("::")).collect();
+    let paths: Vec<String> = paths_in(code, &module, &STARTS).iter().map(|path| path.join("::")).collect();
     let expected = ["io", "s3::ask", "s3::plan::body", "s3::verbs::get::h", "s3::verbs::put", "s3::verbs::put::a", "s3::x::g"];
     assert_eq!(paths, expected);
     let members = |pairs: &[(&str, &[&str])]| {

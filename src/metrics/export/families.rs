@@ -182,12 +182,15 @@ fn request_memory(page: &mut Page, sources: &Sources) {
 fn durability(page: &mut Page, sources: &Sources) {
     let volume = &sources.settings.volume;
     page.gauge("sluice_durability_info", "Always 1; the mode that was asked for, and what it means on this filesystem.");
-    let labels: [Label<'_>; 3] =
-        [("mode", &sources.durability.as_str()), ("way", &volume.facts().durability), ("filesystem", &volume.facts().filesystem)];
+    let labels: [Label<'_>; 3] = [
+        ("mode", &sources.durability.as_str()),
+        ("way", &volume.disk().facts().durability),
+        ("filesystem", &volume.disk().facts().filesystem),
+    ];
     page.sample("sluice_durability_info", &labels, 1);
     page.gauge("sluice_takes_changes", "1, or 0 after a failed fsync: reads go on, nothing is acknowledged any more.");
-    page.sample("sluice_takes_changes", &[], u8::from(volume.takes_changes()));
-    let barrier = volume.barrier().cells();
+    page.sample("sluice_takes_changes", &[], u8::from(volume.disk().takes_changes()));
+    let barrier = volume.disk().barrier().cells();
     page.histogram("sluice_barrier_changes", "Changes that one barrier made durable: the size of its batch.");
     page.sizes("sluice_barrier_changes", &[], &barrier.batch);
     page.histogram("sluice_barrier_sync_seconds", "How long the filesystem took for one barrier.");

@@ -16,9 +16,10 @@ use crate::io::sleep;
 use crate::limits::RECENT_DURATION;
 use crate::mem::{Arena, RequestMemory, Room};
 use crate::orders::Orders;
-use crate::store::object::Object;
-use crate::store::recent::RecentObjects;
-use crate::store::{Presence, Volume};
+use crate::store::disk::{Disk, Presence};
+use crate::store::objects::open::Object;
+use crate::store::objects::recent::RecentObjects;
+use crate::store::volume::Volume;
 
 /// `x-amz-id-2` and `<HostId>`: which server answered, for support. One process is one host.
 pub const HOST_ID: &str = "sluice";
@@ -106,7 +107,7 @@ impl Core {
 
     /// Remembers an object that was opened no earlier than `opened_ns`.
     pub fn remember(&self, bucket: &str, key: &str, object: Object, opened_ns: i64) {
-        self.recent.borrow_mut().remember(self.volume(), bucket, key.as_bytes(), object, opened_ns);
+        self.recent.borrow_mut().remember(self.volume().bucket(bucket), key.as_bytes(), object, opened_ns);
     }
 
     /// The volume.
@@ -114,15 +115,20 @@ impl Core {
         &self.settings.volume
     }
 
+    /// The disk that it lies on.
+    pub fn disk(&self) -> &Arc<Disk> {
+        self.settings.volume.disk()
+    }
+
     /// Why no new work should come, if it should not.
     pub fn trouble(&self) -> Option<&'static str> {
         let is_draining = self.settings.is_draining.load(Ordering::Relaxed);
-        self.volume().trouble().or(is_draining.then_some("the server is leaving"))
+        self.disk().trouble().or(is_draining.then_some("the server is leaving"))
     }
 
     /// Whether downloads go on: also when the volume takes no changes.
     pub fn serves_reads(&self) -> bool {
-        let is_there = !matches!(self.volume().presence(), Presence::Gone | Presence::Unreachable);
+        let is_there = !matches!(self.disk().presence(), Presence::Gone | Presence::Unreachable);
         is_there && !self.settings.is_draining.load(Ordering::Relaxed)
     }
 

@@ -13,10 +13,10 @@ use crate::digest::{Checksum, ETag};
 use crate::http;
 use crate::limits::{SYSTEM_METADATA_SIZE_MAX, USER_METADATA_SIZE_MAX};
 use crate::s3::ask::error::{Code, S3Error};
-use crate::store::checksum;
-use crate::store::list::Object;
-use crate::store::object::State;
-use crate::store::record::{self, Record, SYNTHETIC};
+use crate::store::listing::list::Object;
+use crate::store::names::checksum;
+use crate::store::names::record::{self, Record, SYNTHETIC};
+use crate::store::objects::open::State;
 use crate::sys::FileStat;
 
 /// What S3 answers where no type was given.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::io::{HelperPanicked, Work, blocking_for, sleep};
 use crate::limits::{BEING_READ_POLL_MAX, BEING_READ_POLL_MIN};
-use crate::store::{self, StoreError};
+use crate::store::error::StoreError;
 
 /// What `work` gives on a helper, once nobody else is reading the directory or the log that it needs.
 pub async fn patiently<T: Send + 'static>(
     client: Option<IpAddr>,
     kind: Work,
-    work: impl Fn() -> store::Result<T> + Send + Sync + 'static,
-) -> Result<store::Result<T>, HelperPanicked> {
+    work: impl Fn() -> Result<T, StoreError> + Send + Sync + 'static,
+) -> Result<Result<T, StoreError>, HelperPanicked> {
     let (work, mut pause) = (Arc::new(work), BEING_READ_POLL_MIN);
     loop {
         let there = work.clone();

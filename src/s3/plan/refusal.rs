@@ -16,11 +16,9 @@ use crate::io::HelperPanicked;
 use crate::limits::PART_SIZE_MIN;
 use crate::orders::Refused;
 use crate::s3::ask::error::{Code, S3Error};
-use crate::store::StoreError;
-use crate::store::barrier::VolumeFailed;
-use crate::store::key::KeyError;
-use crate::store::multipart::UploadError;
-use crate::store::versions::Marker;
+use crate::store::disk::barrier::VolumeFailed;
+use crate::store::error::{Marker, StoreError, UploadError};
+use crate::store::names::key::KeyError;
 use crate::sys::{Cause, Errno, errno};
 
 impl From<AuthError> for S3Error {

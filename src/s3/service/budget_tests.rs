@@ -15,7 +15,6 @@ use crate::io::sim::{Death, Wire};
 use crate::limits::HUGE_PAGE_SIZE;
 use crate::mem::{Arena, Room};
 use crate::net::{self, After, Exchange};
-use crate::store::bucket;
 
 const SIZE: usize = 4096;
 const LISTED: usize = 1000;
@@ -88,7 +87,7 @@ fn serve_for_counting() {
 async fn prepare(core: &Rc<Core>) {
     let put = |path: String| Request::new("PUT", "", &[0x33; SIZE], Form::Unsigned).at(&path).sign().0;
     for name in ["bucket", "listed"] {
-        bucket::create(core.volume(), name).unwrap();
+        crate::store::buckets::create(core.volume().bucket(name), core.volume().uploads()).unwrap();
     }
     let mut requests = vec![put("/bucket/dir/key".to_owned())];
     requests.extend((0..LISTED).map(|n| put(format!("/listed/{n:06}"))));

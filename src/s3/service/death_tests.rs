@@ -28,7 +28,8 @@ use crate::limits::{BLOCK_SIZE, HUGE_PAGE_SIZE, PUT_SIZE_MAX, XML_SIZE_MAX};
 use crate::mem::{Arena, RequestMemory, Room};
 use crate::net::{self, After, Exchange};
 use crate::orders::orders;
-use crate::store::{Volume, bucket};
+use crate::store::buckets;
+use crate::store::volume::Volume;
 
 const ACCESS_KEY: &str = "death";
 const SECRET_KEY: &str = "death-has-a-secret-key";
@@ -289,7 +290,7 @@ pub fn on_a_core(story: Story) {
     let top = tempfile::tempdir().unwrap();
     let path = top.path().canonicalize().unwrap();
     let mut settings = settings(&path, Durability::Acked);
-    bucket::create(&settings.volume, "bucket").unwrap();
+    buckets::create(settings.volume.bucket("bucket"), settings.volume.uploads()).unwrap();
     let control = control(&path, &settings);
     settings.orders = control.orders().clone();
     run_core(Helpers::start(2, || ()).unwrap(), || async move {

@@ -33,8 +33,8 @@ use crate::s3::plan::{body, permit};
 use crate::s3::verbs::{
     attributes, bucket, complete, copy, delete, get, list, multipart, put, unconfigured, versioning, versions,
 };
-use crate::store::Presence;
-use crate::store::barrier::VolumeFailed;
+use crate::store::disk::barrier::VolumeFailed;
+use crate::store::disk::presence::Presence;
 
 /// What was found out of a request on the way to its verb: for who tells of it afterwards.
 #[derive(Default)]
@@ -132,7 +132,7 @@ async fn serve_request(
     let account = request_headers::Account { id: &context.owner().id };
     request_headers::check(route.operation, account, context.request.headers())?;
     request_headers::check_query(route.operation, account, is_presigned, query.pairs())?;
-    if core.volume().presence() == Presence::Gone {
+    if core.disk().presence() == Presence::Gone {
         return Err(VolumeFailed.into());
     }
     #[cfg(feature = "seams")]

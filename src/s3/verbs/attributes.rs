@@ -8,8 +8,8 @@ use crate::s3::ask::error::S3Error;
 use crate::s3::plan::answer::Reply;
 use crate::s3::plan::context::Context;
 use crate::s3::plan::metadata;
-use crate::store::checksum;
-use crate::store::record::Record;
+use crate::store::names::checksum;
+use crate::store::names::record::Record;
 use crate::xml::{self, Checksums, ObjectPart, ObjectParts};
 
 /// `GET /bucket/key?attributes`: what `x-amz-object-attributes` asks for.

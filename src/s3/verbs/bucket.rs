@@ -16,8 +16,9 @@ use crate::s3::plan::context::Context;
 use crate::s3::plan::core::{Live, Settings};
 use crate::s3::plan::leave::{self, Stop};
 use crate::s3::plan::{body, refusal};
-use crate::store::bucket::{BucketsQuery, InTheWay, InTheWayKind};
-use crate::store::{StoreError, bucket};
+use crate::store::buckets::{self, BucketsQuery, InTheWay, InTheWayKind};
+use crate::store::disk::ListedBucket;
+use crate::store::error::StoreError;
 use crate::xml;
 
 /// `GET /`.
@@ -37,7 +38,7 @@ pub async fn list<T>(exchange: &Exchange, context: &Context<'_, T>) -> Result<Re
     let wanted = prefix.unwrap_or_default().to_owned();
     let page = listed(exchange, move || {
         let query = BucketsQuery { prefix: &wanted, after: &after, max: if is_here { count_max } else { 0 } };
-        bucket::list(&settings.volume, &query)
+        buckets::list(settings.volume.disk(), &query)
     });
     let (page, is_truncated) = page.await?.map_err(|error| refusal::store(error, "", ""))?;
     let next = page.last().filter(|_| is_truncated).map(|bucket| bucket.name.as_str());
@@ -88,7 +89,7 @@ pub async fn create(exchange: &mut Exchange, mut context: Context<'_, BucketTarg
         // Made again by its owner: S3 answers 200 in us-east-1 and 409 elsewhere
         // (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html, BucketAlreadyOwnedByYou). rclone takes both.
         Err(Refused::Store(StoreError::BucketExists)) if region == "us-east-1" => {
-            durable(&context, bucket::observed(context.core.volume())).await?;
+            durable(&context, context.core.disk().barrier().observed()).await?;
         }
         Err(refused) => return Err(refusal::order(refused, context.bucket())),
     }
@@ -132,9 +133,9 @@ pub async fn delete(exchange: &Exchange, context: &Context<'_, BucketTarget>) ->
     let seen = stop.flag();
     let deleting = blocking(Work::Remove, move || {
         check_known(&settings, &name)?;
-        bucket::delete(&settings.volume, &name, &seen).map_err(|error| match error {
+        buckets::delete(settings.volume.bucket(&name), settings.volume.uploads(), &seen).map_err(|error| match error {
             // What is in the way is somebody's own: it is said, since S3 shows nothing of it.
-            StoreError::BucketNotEmpty => (error.into(), bucket::in_the_way(&settings.volume, &name).ok().flatten()),
+            StoreError::BucketNotEmpty => (error.into(), buckets::in_the_way(settings.volume.bucket(&name)).ok().flatten()),
             error => (error.into(), None),
         })
     });
@@ -153,7 +154,7 @@ pub async fn delete(exchange: &Exchange, context: &Context<'_, BucketTarget>) ->
 /// have been made since the request began.
 fn check_known(settings: &Settings, name: &str) -> Result<(), (Refused, Option<InTheWay>)> {
     let refused = |refused: Refused| (refused, None);
-    let found = bucket::identify(&settings.volume, name).map_err(|error| refused(error.into()))?;
+    let found = buckets::identify(settings.volume.bucket(name)).map_err(|error| refused(error.into()))?;
     let carries_id = found.is_some_and(|found| found.carries != Carried::Nothing);
     if carries_id && settings.live.reader().snapshot().catalog.bucket(name).is_none_or(|entry| entry.damage().is_some()) {
         return Err(refused(Refused::Damaged));
@@ -192,9 +193,9 @@ pub async fn location(context: &Context<'_, BucketTarget>) -> Result<Reply, S3Er
 }
 
 /// The request's bucket, which must be there.
-pub async fn find(context: &Context<'_, BucketTarget>) -> Result<bucket::Bucket, S3Error> {
+pub async fn find(context: &Context<'_, BucketTarget>) -> Result<ListedBucket, S3Error> {
     let settings = context.core.settings.clone();
     let name = context.bucket().to_owned();
-    let found = blocking(Work::Read, move || bucket::head(&settings.volume, &name)).await?;
+    let found = blocking(Work::Read, move || settings.volume.bucket(&name).head()).await?;
     found.map_err(|error| refusal::store(error, context.bucket(), ""))
 }

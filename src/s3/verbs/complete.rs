@@ -17,9 +17,10 @@ use crate::s3::plan::context::Context;
 use crate::s3::plan::leave::Stop;
 use crate::s3::plan::slow::{self, Document};
 use crate::s3::plan::{body, metadata, refusal};
-use crate::store::commit::Published;
-use crate::store::multipart::{ChosenPart, Completion, UploadError, complete};
-use crate::store::{self, StoreError, checksum};
+use crate::store::error::{StoreError, UploadError};
+use crate::store::names::checksum;
+use crate::store::objects::write::Published;
+use crate::store::uploads::{ChosenPart, Completion, complete};
 use crate::xml::{self, Checksums, CompleteMultipartUploadResult, CompletedPart, XmlError};
 
 /// `POST /bucket/key?uploadId=ID`.
@@ -81,11 +82,13 @@ async fn in_turn(
     context: &Context<'_>,
     client: Option<IpAddr>,
     mut completion: Completion,
-) -> Result<store::Result<Published>, HelperPanicked> {
+) -> Result<Result<Published, StoreError>, HelperPanicked> {
     let (mut kind, mut pause) = (Work::Assemble, COMPLETE_POLL_MIN);
     loop {
         let settings = context.core.settings.clone();
-        let work = move || (complete(&settings.volume, &mut completion, &AtomicU64::new(0)), completion);
+        let work = move || {
+            (complete(settings.volume.uploads(), settings.volume.disk(), &mut completion, &AtomicU64::new(0)), completion)
+        };
         let (completed, again) = blocking_for(client, kind, work).await?;
         completion = again;
         match completed {

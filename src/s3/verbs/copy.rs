@@ -23,12 +23,16 @@ use crate::s3::plan::patience::patiently;
 use crate::s3::plan::permit::{self, Permitted};
 use crate::s3::plan::slow::{self, Document};
 use crate::s3::plan::{metadata, refusal};
-use crate::store::commit::{self, Published, Upload};
-use crate::store::multipart::UploadName;
-use crate::store::object::{self, Object};
-use crate::store::record::Record;
-use crate::store::versions::{self, Found};
-use crate::store::{StoreError, Volume, checksum, copy, key, stage};
+use crate::store::error::StoreError;
+use crate::store::names::record::Record;
+use crate::store::names::{checksum, key};
+use crate::store::objects::commit::{FilledFile, commit};
+use crate::store::objects::copy;
+use crate::store::objects::open::Object;
+use crate::store::objects::versions::Found;
+use crate::store::objects::write::{Published, Write};
+use crate::store::uploads::{UploadName, copy_part};
+use crate::store::volume::Volume;
 use crate::xml::{self, Checksums, CopyResult};
 
 /// `PUT /bucket/key` with `x-amz-copy-source`.
@@ -88,13 +92,13 @@ async fn copy_bytes(context: &Context<'_>, client: Option<IpAddr>, stop: &Stop, 
         let volume = &settings.volume;
         let location = key::locate(&key)?;
         let size = object.state.size;
-        let staged = stage::stage(volume, &bucket, &location.path, Some(size), false)?;
+        let staged = volume.bucket(&bucket).stage(&location.path, Some(size), false)?;
         let content = copy::copy(&object, &staged, wanted, &seen)?;
         let kept = || object.state.record.clone().unwrap_or_else(|| Record::new(0, 0, [0; 16]));
         let mut record = record.unwrap_or_else(kept);
         content.record_into(&mut record);
         record.storage_class = class;
-        commit::commit(volume, Upload { bucket, key, staged, size, tail: None, record, condition: decide })
+        commit(volume.disk(), Write { bucket, key, record, condition: decide }, FilledFile { staged, size, tail: None })
     });
     let published = match copied.await? {
         Ok(published) => published,
@@ -137,8 +141,8 @@ pub async fn upload_part_copy(exchange: &mut Exchange, context: Context<'_>, req
         let (bucket, key, upload) = (context.bucket().to_owned(), context.key().as_bytes().to_vec(), id.clone());
         let (seen, size) = (stop.flag(), range.end - range.start);
         let copied = patiently(client, kind_of_work(size), move || {
-            let name = UploadName { bucket: &bucket, key: &key, id: &upload };
-            crate::store::multipart::copy_part(&settings.volume, &name, number, &object, range.clone(), &seen)
+            let name = UploadName { bucket: settings.volume.bucket(&bucket), key: &key, id: &upload };
+            copy_part(settings.volume.uploads(), &name, number, &object, range.clone(), &seen)
         });
         let copied = copied.await?.map_err(|error| refusal::upload(error, context.bucket(), context.key(), &id))?;
         durable(&context, copied.stored.ticket).await?;
@@ -224,10 +228,10 @@ fn source_version(source: &CopySource) -> Result<Option<Version>, S3Error> {
 
 /// Of a bucket that keeps versions, one of them.
 fn open_to_copy(volume: &Volume, bucket: &str, key: &[u8], wanted: Option<Version>) -> Result<Found, StoreError> {
-    if volume.rules_of(bucket).is_none() && !matches!(wanted, Some(Version::Id(_))) {
-        return Ok(Found { object: object::open_to_copy(volume, bucket, key)?, version: None });
+    if volume.bucket(bucket).rules().is_none() && !matches!(wanted, Some(Version::Id(_))) {
+        return Ok(Found { object: volume.bucket(bucket).open_to_copy(key)?, version: None });
     }
-    versions::open(volume, bucket, key, wanted)
+    volume.bucket(bucket).open_version(key, wanted)
 }
 
 /// `x-amz-copy-source-range: bytes=first-last`: both ends, and inside the source, or it is an error. S3 has another one for a range

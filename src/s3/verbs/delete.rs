@@ -19,10 +19,11 @@ use crate::s3::plan::body::Body;
 use crate::s3::plan::context::Context;
 use crate::s3::plan::permit::{self, Permitted};
 use crate::s3::plan::{metadata, refusal};
-use crate::store::commit::Condition;
-use crate::store::object::State;
-use crate::store::versions::{self, Deleted as Removed};
-use crate::store::{StoreError, Volume, bucket, delete};
+use crate::store::error::StoreError;
+use crate::store::objects::Deleted as Removed;
+use crate::store::objects::open::State;
+use crate::store::objects::write::Condition;
+use crate::store::volume::Volume;
 use crate::xml::{self, DeleteError, DeleteResult, Deleted, ObjectIdentifier};
 
 /// What must hold of an object before it is deleted.
@@ -39,7 +40,7 @@ pub async fn delete_object(context: &Context<'_>) -> Result<Reply, S3Error> {
     let preconditions = Preconditions::of_headers(context)?;
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().to_owned());
-    let turn = settings.volume.turn(&bucket, key.as_bytes()).await;
+    let turn = settings.volume.bucket(&bucket).turn(key.as_bytes()).await;
     let deleted = blocking(Work::Commit, move || {
         let condition = preconditions.condition();
         remove(&settings.volume, &bucket, key.as_bytes(), wanted, condition.as_ref())
@@ -66,8 +67,8 @@ fn remove(
     condition: Option<&Condition>,
 ) -> Result<Removed, StoreError> {
     match version {
-        None => delete::delete(volume, bucket, key, condition),
-        Some(version) => versions::delete_version(volume, bucket, key, version, condition),
+        None => volume.bucket(bucket).delete(key, condition),
+        Some(version) => volume.bucket(bucket).delete_version(key, version, condition),
     }
 }
 
@@ -97,7 +98,7 @@ pub async fn delete_objects(exchange: &mut Exchange, mut context: Context<'_, Bu
     let client = exchange.peer().map(|peer| peer.ip());
     let deleted = blocking_for(client, Work::Remove, move || {
         let volume = &settings.volume;
-        bucket::head(volume, &bucket_name)?;
+        volume.bucket(&bucket_name).head()?;
         let outcomes: Vec<_> = asked.into_iter().map(|object| delete_one(volume, &bucket_name, object)).collect();
         Ok(outcomes)
     });

@@ -18,9 +18,9 @@ use crate::s3::ask::error::{Code, S3Error};
 use crate::s3::plan::answer::{Answer, Exchanged, Reply};
 use crate::s3::plan::context::Context;
 use crate::s3::plan::{metadata, refusal};
-use crate::store::object::{self, Object, State};
-use crate::store::recent::RecentObject;
-use crate::store::versions::{self, Found};
+use crate::store::objects::open::{Object, State};
+use crate::store::objects::recent::RecentObject;
+use crate::store::objects::versions::Found;
 use crate::sys;
 
 /// What of an object is sent.
@@ -85,9 +85,9 @@ fn from_memory<T>(
     answer: impl FnOnce(&RecentObject) -> Option<Result<T, S3Error>>,
 ) -> Option<Result<T, S3Error>> {
     let core = context.core;
-    let recent = core.recent.borrow_mut().find(context.bucket(), context.key().as_bytes())?;
+    let recent = core.recent.borrow_mut().find(core.disk().bucket(context.bucket()), context.key().as_bytes())?;
     let answered = answer(&recent);
-    if recent.is_current(core.volume()) {
+    if recent.is_current(core.disk()) {
         record::opened(Opened::Remembered);
         return answered;
     }
@@ -167,7 +167,7 @@ struct Wanted {
 impl Wanted {
     fn of(context: &Context<'_>) -> Result<Self, S3Error> {
         let version = context.version()?;
-        let keeps_versions = context.core.volume().rules_of(context.bucket()).is_some();
+        let keeps_versions = context.core.volume().bucket(context.bucket()).rules().is_some();
         Ok(Self { version, is_remembered: !keeps_versions && !matches!(version, Some(Version::Id(_))) })
     }
 
@@ -176,7 +176,7 @@ impl Wanted {
         let (bucket, key, wanted) = (context.bucket(), context.key(), self.version);
         let refused = |error| refusal::version(error, bucket, key, context.request.method(), wanted);
         if self.is_remembered
-            && let Some(object) = object::open_cached(context.core.volume(), bucket, key.as_bytes()).map_err(refused)?
+            && let Some(object) = context.core.volume().bucket(bucket).open_cached(key.as_bytes()).map_err(refused)?
         {
             record::opened(Opened::Cached);
             return Ok(Found { object, version: None });
@@ -184,7 +184,7 @@ impl Wanted {
         record::opened(Opened::Helper);
         let settings = context.core.settings.clone();
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        let opened = blocking(Work::Read, move || versions::open(&settings.volume, &bucket, key.as_bytes(), wanted)).await?;
+        let opened = blocking(Work::Read, move || settings.volume.bucket(&bucket).open_version(key.as_bytes(), wanted)).await?;
         opened.map_err(refused)
     }
 
@@ -336,7 +336,7 @@ async fn send_large(
     request_id: &str,
 ) -> Result<Reply, S3Error> {
     let core = context.core;
-    let direct = object::open_direct(core.volume(), &object);
+    let direct = object.open_direct(core.disk());
     let keep = context.request.keep_alive() && !exchange.drains() && context.request.framing() == http::Framing::None;
     let head = answer.render(core, request_id, context.request.connection(keep), false);
     let plan = SendPlan {
@@ -345,7 +345,7 @@ async fn send_large(
         offset: part.start,
         length: part.length,
         mode: core.settings.read_mode,
-        is_unchanged: &|| object::is_unchanged(&object.file, &object.state),
+        is_unchanged: &|| object.is_unchanged(),
         expected: expected(&object.state, part),
         always_compares: context.live.verify_reads == VerifyReads::Always,
     };

@@ -18,8 +18,11 @@ use crate::s3::plan::context::Context;
 use crate::s3::plan::leave::{self, Stop};
 use crate::s3::plan::patience::patiently;
 use crate::s3::plan::{metadata, refusal};
-use crate::store::list::{self, Entry, Object, Page, Unreadable, WalkError};
-use crate::store::{self, Volume, bucket};
+use crate::store::buckets;
+use crate::store::error::StoreError;
+use crate::store::listing::list::{self, Entry, Object, Page, Unreadable};
+use crate::store::listing::walk::WalkError;
+use crate::store::volume::Volume;
 use crate::sys::FileKind;
 use crate::xml::{self, ListEntry, Owner};
 
@@ -197,8 +200,8 @@ fn unreadable_directory(context: &Context<'_, BucketTarget>, prefix: &str) -> S3
 /// What `work` gives on a helper for listings; clients take turns there.
 pub async fn listed<T: Send + 'static>(
     exchange: &Exchange,
-    work: impl Fn() -> store::Result<T> + Send + Sync + 'static,
-) -> Result<store::Result<T>, HelperPanicked> {
+    work: impl Fn() -> Result<T, StoreError> + Send + Sync + 'static,
+) -> Result<Result<T, StoreError>, HelperPanicked> {
     patiently(exchange.peer().map(|peer| peer.ip()), Work::List, work).await
 }
 
@@ -210,7 +213,7 @@ fn walk(volume: &Volume, asked: &Asked, unreadable: ListUnreadable, stop: &Atomi
         max: asked.max_keys,
         unreadable,
     };
-    bucket::page(volume, &asked.bucket, &query, stop)
+    buckets::page(volume.bucket(&asked.bucket), volume.snapshots(), &query, stop)
 }
 
 fn next_marker(page: &Page) -> Option<&[u8]> {

@@ -15,7 +15,7 @@ use crate::s3::plan::body::{Body, Destination, unsupported};
 use crate::s3::plan::context::Context;
 use crate::s3::plan::patience::patiently;
 use crate::s3::plan::{metadata, refusal};
-use crate::store::multipart::{self, NewUpload, PartTarget, StoredPart, UploadName, UploadsQuery};
+use crate::store::uploads::{self, NewUpload, PartTarget, StoredPart, UploadName, UploadsQuery};
 use crate::xml::{self, Checksums, PartEntry, UploadEntry};
 
 /// `POST /bucket/key?uploads`.
@@ -24,7 +24,9 @@ pub async fn create(context: &Context<'_>) -> Result<Reply, S3Error> {
     let new = NewUpload { record: metadata::record_of(context)?, checksum };
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
-    let created = blocking(Work::Commit, move || multipart::create(&settings.volume, &bucket, &key, new)).await?;
+    let created =
+        blocking(Work::Commit, move || uploads::create(settings.volume.uploads(), settings.volume.bucket(&bucket), &key, new))
+            .await?;
     let (id, ticket) = created.map_err(|error| refusal::store(error, context.bucket(), context.key()))?;
     durable(context, ticket).await?;
     let mut out = Vec::new();
@@ -77,8 +79,8 @@ pub async fn upload_part(exchange: &mut Exchange, mut context: Context<'_>) -> R
     let (settings, size, sent) = (context.core.settings.clone(), body.size, body.payload.sent());
     let (bucket, key, upload) = (context.bucket().to_owned(), context.key().as_bytes().to_vec(), id.clone());
     let planned = patiently(None, Work::Commit, move || {
-        let name = UploadName { bucket: &bucket, key: &key, id: &upload };
-        multipart::plan_sent_part(&settings.volume, &name, number, size, direct, sent)
+        let name = UploadName { bucket: settings.volume.bucket(&bucket), key: &key, id: &upload };
+        uploads::plan_sent_part(settings.volume.uploads(), &name, number, size, direct, sent)
     });
     let refused = |error| refusal::upload(error, context.bucket(), context.key(), &id);
     let target = planned.await?.map_err(refused)?;
@@ -153,7 +155,8 @@ async fn finish(
     let announced = target.checksum.map(|(algorithm, _)| algorithm);
     let matching = |value: &&Value| announced.is_none_or(|algorithm| algorithm == value.algorithm());
     let (md5, checksum) = (digests.md5, digests.checksums.iter().find(matching).copied());
-    let finished = blocking(Work::Commit, move || multipart::finish_part(&settings.volume, target, size, tail, md5, checksum));
+    let finished =
+        blocking(Work::Commit, move || uploads::finish_part(settings.volume.disk(), target, size, tail, md5, checksum));
     finished.await?.map_err(|error| refusal::upload(error, context.bucket(), context.key(), id))
 }
 
@@ -163,7 +166,7 @@ pub async fn abort(context: &Context<'_>) -> Result<Reply, S3Error> {
     let settings = context.core.settings.clone();
     let (bucket, key, upload) = (context.bucket().to_owned(), context.key().as_bytes().to_vec(), id.clone());
     let aborted = patiently(None, Work::Remove, move || {
-        multipart::abort(&settings.volume, &UploadName { bucket: &bucket, key: &key, id: &upload })
+        uploads::abort(settings.volume.uploads(), &UploadName { bucket: settings.volume.bucket(&bucket), key: &key, id: &upload })
     });
     let ticket = aborted.await?.map_err(|error| refusal::upload(error, context.bucket(), context.key(), &id))?;
     durable(context, ticket).await?;
@@ -180,7 +183,12 @@ pub async fn list_parts(context: &Context<'_>) -> Result<Reply, S3Error> {
     let settings = context.core.settings.clone();
     let (bucket, key, upload) = (context.bucket().to_owned(), context.key().as_bytes().to_vec(), id.clone());
     let listed = patiently(None, Work::Read, move || {
-        multipart::list_parts(&settings.volume, &UploadName { bucket: &bucket, key: &key, id: &upload }, after, max_parts)
+        uploads::list_parts(
+            settings.volume.uploads(),
+            &UploadName { bucket: settings.volume.bucket(&bucket), key: &key, id: &upload },
+            after,
+            max_parts,
+        )
     });
     let page = listed.await?.map_err(|error| refusal::upload(error, context.bucket(), context.key(), &id))?;
     let owner = owner_of(context);
@@ -240,7 +248,7 @@ pub async fn list_uploads(exchange: &Exchange, context: &Context<'_, BucketTarge
             id_marker,
             max,
         };
-        multipart::list_uploads(&settings.volume, &bucket, &query)
+        uploads::list_uploads(settings.volume.uploads(), settings.volume.snapshots(), settings.volume.bucket(&bucket), &query)
     });
     let page = listed.await?.map_err(|error| refusal::store(error, context.bucket(), ""))?;
     let owner = owner_of(context);
@@ -290,7 +298,7 @@ fn upload_id_marker<T>(context: &Context<'_, T>) -> Result<String, S3Error> {
     const NAME: &str = "upload-id-marker";
     let value = |name: &str| context.query.value(name).unwrap_or_default();
     let marker = if value("key-marker").is_empty() { "" } else { value(NAME) };
-    if marker.is_empty() || multipart::is_id(marker) {
+    if marker.is_empty() || uploads::is_id(marker) {
         return Ok(marker.to_owned());
     }
     Err(S3Error::invalid_argument(NAME, marker, "Invalid uploadId marker"))

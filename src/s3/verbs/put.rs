@@ -13,12 +13,14 @@ use crate::s3::plan::answer::{Answer, Reply};
 use crate::s3::plan::body::{Body, Destination};
 use crate::s3::plan::context::Context;
 use crate::s3::plan::{metadata, refusal};
-use crate::store::barrier::Ticket;
-use crate::store::batch::Small;
-use crate::store::commit::{self, Condition, Published, Upload};
-use crate::store::object::{self, State};
-use crate::store::record::Record;
-use crate::store::{StoreError, bucket, key, stage};
+use crate::store::disk::barrier::Ticket;
+use crate::store::error::StoreError;
+use crate::store::names::key;
+use crate::store::names::record::Record;
+use crate::store::objects::batch::Small;
+use crate::store::objects::commit::{FilledFile, commit};
+use crate::store::objects::open::State;
+use crate::store::objects::write::{Condition, Published, Write};
 
 /// `PUT /bucket/key`.
 pub async fn put_object(exchange: &mut Exchange, mut context: Context<'_>) -> Result<Reply, S3Error> {
@@ -55,9 +57,9 @@ async fn check_early(context: &Context<'_>, condition: Option<&Conditions>) -> R
     let (bucket_name, key) = (context.bucket().to_owned(), context.key().to_owned());
     let check = condition.map(Conditions::decide);
     let checked = blocking(Work::Read, move || {
-        bucket::head(&settings.volume, &bucket_name)?;
+        settings.volume.bucket(&bucket_name).head()?;
         let Some(check) = check else { return Ok(()) };
-        let now = match object::open(&settings.volume, &bucket_name, key.as_bytes()) {
+        let now = match settings.volume.bucket(&bucket_name).open(key.as_bytes()) {
             Ok(object) => Some(object.state),
             Err(StoreError::NoObject) => None,
             Err(error) => return Err(error),
@@ -83,8 +85,8 @@ async fn put_small(
     metadata::add_checksums(&mut record, &received.checksums);
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
     let (bytes, md5, condition_of_now) = (received.bytes, received.md5, condition.as_ref().map(Conditions::decide));
-    let object = Small { bucket, key, bytes, md5, record, condition: condition_of_now };
-    match flow::commit_small(context.core.volume(), object).await? {
+    let write = Write { bucket, key, record, condition: condition_of_now };
+    match flow::commit_small(context.core.disk(), Small { write, bytes, md5 }).await? {
         Ok(published) => Ok((published, received.checksums)),
         Err(error) => Err(failed(context, error, condition.as_ref())),
     }
@@ -103,7 +105,7 @@ async fn put_large(
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
     let staged = blocking(Work::Commit, move || {
         let location = key::locate(&key)?;
-        stage::stage(&settings.volume, &bucket, &location.path, size, true)
+        settings.volume.bucket(&bucket).stage(&location.path, size, true)
     });
     let staged = staged.await?.map_err(refused)?;
     let destination = Destination { file: &staged.file, offset: 0, size_max: context.live.put_size_max, is_closed: &|| false };
@@ -120,12 +122,12 @@ async fn put_large(
     let settings = context.core.settings.clone();
     let (bucket, key) = (context.bucket().to_owned(), context.key().as_bytes().to_vec());
     let decide = condition.as_ref().map(Conditions::decide);
-    let turn = settings.volume.turn(&bucket, &key).await;
+    let turn = settings.volume.bucket(&bucket).turn(&key).await;
     let committed = blocking(Work::Commit, move || {
         let tail_start = received.size - received.tail.len() as u64;
         let tail = (!received.tail.is_empty()).then_some((tail_start, received.tail));
-        let upload = Upload { bucket, key, staged, size: received.size, tail, record, condition: decide };
-        commit::commit(&settings.volume, upload)
+        let write = Write { bucket, key, record, condition: decide };
+        commit(settings.volume.disk(), write, FilledFile { staged, size: received.size, tail })
     });
     let committed = committed.await?;
     drop(turn);
@@ -137,7 +139,7 @@ async fn put_large(
 
 /// Waits until a change survives a power cut.
 pub async fn durable<T>(context: &Context<'_, T>, ticket: Ticket) -> Result<(), S3Error> {
-    Ok(context.core.volume().barrier().durable(ticket).await?)
+    Ok(context.core.disk().barrier().durable(ticket).await?)
 }
 
 fn answer(published: &Published, checksums: &[Value]) -> Answer {

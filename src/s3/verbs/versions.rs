@@ -8,9 +8,9 @@ use crate::s3::ask::error::S3Error;
 use crate::s3::plan::answer::Reply;
 use crate::s3::plan::context::Context;
 use crate::s3::plan::metadata;
-use crate::store::bucket;
-use crate::store::list::WalkError;
-use crate::store::versions::{self, Entry, Marker, Page, Query};
+use crate::store::buckets::versions::{Entry, Page, Query, list_versions};
+use crate::store::error::Marker;
+use crate::store::listing::walk::WalkError;
 use crate::xml::{self, ListEntry, VersionEntry};
 
 /// `GET /bucket?versions`: in a bucket that never kept any, each object is its own only version, `null`.
@@ -30,9 +30,9 @@ pub async fn list_object_versions(exchange: &Exchange, context: &Context<'_, Buc
             unreadable,
         };
         if asked.max_keys == 0 {
-            bucket::head(volume, &asked.bucket).map_err(WalkError::Store)?;
+            volume.bucket(&asked.bucket).head().map_err(WalkError::Store)?;
         }
-        let page = versions::list(volume, &asked.bucket, &query, stop)?;
+        let page = list_versions(volume.bucket(&asked.bucket), volume.snapshots(), &query, stop)?;
         Ok((document(asked, &version_marker, &page, &owner), page.unreadable))
     })
     .await
