@@ -44,6 +44,71 @@ impl<'a> Removal<'a> {
     pub(in crate::store) fn begin(rules: Arc<BucketRules>, bucket: Bucket<'a>, location: &'a Location) -> Result<Self> {
         let history = History::open(bucket.disk, &rules, location)?;
         let top = history.as_ref().map_or(Ok(None), History::top)?;
+        let change = Change { rules: rules.clone(), bucket, location, top, id: VersionId::place_after(top, 0) };
+        if location.is_directory_object {
+            change.embody_if_there()?;
+        }
+        let live = match live_at(bucket, location)? {
+            Some(live) => {
+                let version = change.version_at(live.spot(bucket), &live.stat)?;
+                Some((live, version))
+            }
+            None => None,
+        };
+        Ok(Self { rules, bucket, location, history, top, live })
+    }
+
+    pub(in crate::store) fn step(mut self, version: Version) -> Result<Step> {
+        let history = self.history.take();
+        let step = match (&self.live, &history) {
+            (Some((live, is)), _) if *is == version => self.remove_live(live, history.as_ref(), version),
+            (_, Some(history)) => self.remove_kept(history, version),
+            (_, None) => Ok(Step::Nothing),
+        }?;
+        if let (Step::Done { .. }, Some(history)) = (&step, history) {
+            self.bucket.disk.sync_each(&[&history.directory])?;
+            history.prune(self.bucket.disk, &self.rules, self.location)?;
+        }
+        Ok(step)
+    }
+
+    fn remove_live(&self, live: &Live, history: Option<&History>, version: Version) -> Result<Step> {
+        let (spot, takes) = (live.spot(self.bucket), Takes::Only(Identity::of(&live.stat)));
+        let before = match history {
+            Some(history) => {
+                if version == Version::Null {
+                    self.remove_older_nulls(history)?;
+                }
+                let mut kept = history.kept()?.into_iter();
+                kept.next().map(|newest| (history, newest, kept.next()))
+            }
+            None => None,
+        };
+        let outcome = match before {
+            Some((history, newest, next)) if !newest.is_marker => self.restore_over(history, &newest, next, live)?,
+            // A delete marker is what the key is then.
+            _ => displace::remove(self.bucket.disk, spot, &live.stat, takes)?,
+        };
+        self.bucket.disk.sync_each(&[spot.directory])?;
+        Ok(match outcome {
+            Outcome::Done => Step::Done { is_marker: false, below: live.folder.clone() },
+            Outcome::Again => Step::Again,
+        })
+    }
+
+    /// A file that is `null` now is the only one.
+    fn remove_older_nulls(&self, history: &History) -> Result<()> {
+        history.remove(Slot::Null)?;
+        match history.look(Slot::Marker)? {
+            Some(kept) if kept.version == Version::Null => history.remove(Slot::Marker),
+            _ => Ok(()),
+        }
+    }
+
+    /// The version before changes places with the current one.
+    fn restore_over(&self, history: &History, newest: &Kept, next: Option<Kept>, live: &Live) -> Result<Outcome> {
+        let (spot, name) = (live.spot(self.bucket), history.name_of(newest.slot));
+        history.set_top(self.bucket.disk, next.map(|next| next.place))?;
         let intent = Intent::note(self.bucket, &self.rules, self.location, Meant::Remove { old: live.stat.inode }, &name)?;
         match sys::path::exchange(&history.directory, &name, spot.directory, spot.name) {
             Ok(()) => {}
