@@ -225,7 +225,7 @@ impl Listing<'_> {
             Some(Version::Null) => find(&history, Version::Null, is)?.map(|kept| kept.place),
             None => None,
         };
-        let kept = history.newest(below, is, live.and_then(|live| live.summary?.version_id), count)?;
+        let kept = history.newest_beside(below, is, live.and_then(|live| live.summary?.version_id), count)?;
         if let (None, None, None, Some(newest), Some(version)) = (live, after, &marker, kept.first(), implied_marker(top)) {
             let marker = Marker { version, mtime_ns: newest.stat.mtime_ns, is_current: true };
             entries.push(Entry::DeleteMarker { key: key.to_vec(), marker });

@@ -8,14 +8,17 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 
 use super::{Entry, Query, list_versions};
+use crate::base::time::Timestamp;
 use crate::base::version_id::Version;
 use crate::config::Durability;
+use crate::digest::ETag;
+use crate::digest::etag::FileState;
 use crate::store::buckets;
 use crate::store::disk::meddle::{self, Point};
 use crate::store::disk::rules::{BucketRules, Keeps};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key;
-use crate::store::names::record::Record;
+use crate::store::names::record::{Record, SYNTHETIC};
 use crate::store::objects::Deleted;
 use crate::store::objects::batch::{Small, commit_each};
 use crate::store::objects::versions::Found;
@@ -386,6 +389,39 @@ fn an_id_that_is_copied_along_is_not_believed() {
     fixture.put("a", b"three").unwrap();
     assert_eq!(fixture.bytes("a", Some(Version::Null)).unwrap(), b"one");
     assert_eq!(fixture.list(10).len(), 3);
+}
+
+/// Through a descriptor from before a version can still be written to. It is that version, and no record of its bytes holds.
+#[test]
+fn a_version_that_is_written_to_is_still_there() {
+    use std::io::Write as _;
+    let fixture = Fixture::new(Some(Keeps::Everything));
+    let first = fixture.put("a", b"one").unwrap().version.unwrap();
+    let mut open = std::fs::OpenOptions::new().append(true).open(fixture.path("a").unwrap()).unwrap();
+    let second = fixture.put("a", b"two").unwrap().version.unwrap();
+    open.write_all(b" and more").unwrap();
+    assert_eq!(fixture.bytes("a", Some(first)).unwrap(), b"one and more");
+    assert!(fixture.open("a", Some(first)).unwrap().object.state.record.is_none());
+    let listed = fixture.list(10);
+    assert_eq!(listed.iter().map(|(_, version, ..)| *version).collect::<Vec<_>>(), [second, first]);
+    fixture.delete_version("a", second).unwrap();
+    fixture.delete_version("a", Version::Null).unwrap();
+    assert_eq!(fixture.list(10), []);
+}
+
+/// What a client knew a file by, it is known by in the history.
+#[test]
+fn a_posix_file_keeps_its_etag() {
+    let fixture = Fixture::new(Some(Keeps::Everything));
+    std::fs::write(fixture.path("a").unwrap(), b"theirs").unwrap();
+    let before = fixture.open("a", None).unwrap().object.state.stat;
+    fixture.put("a", b"ours").unwrap();
+    let record = fixture.open("a", Some(Version::Null)).unwrap().object.state.record.unwrap();
+    let time = Timestamp::from_nanoseconds;
+    let state = FileState { inode: before.inode, size: 6, mtime: time(before.mtime_ns), ctime: time(before.ctime_ns) };
+    assert_eq!((ETag::Synthetic(record.etag), record.parts), (ETag::synthetic(&state, None), SYNTHETIC));
+    let null = fixture.list(10).pop().unwrap();
+    assert_eq!((null.1, null.3), (Version::Null, false));
 }
 
 /// A POSIX program puts its own file at the key, or removes what is there, at each step. Nothing that S3 has acknowledged is lost but what the

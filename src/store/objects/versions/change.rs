@@ -137,7 +137,7 @@ impl<'a> Change<'a> {
             return Ok(Outcome::Again);
         }
         displace::keep_rights(self.bucket.disk, &history.directory, staged, name, looked, &taken)?;
-        self.settle(history, name, was, looked.inode, &taken)?;
+        self.settle(history, name, was, looked, &taken)?;
         self.bucket.disk.sync_each(&[&history.directory, spot.directory])?;
         Ok(Outcome::Done)
     }
@@ -148,12 +148,16 @@ impl<'a> Change<'a> {
         history: &History,
         name: &[u8],
         was: Version,
-        looked_inode: u64,
+        looked: &FileStat,
         taken: &FileStat,
     ) -> Result<()> {
         match was {
-            _ if taken.inode != looked_inode => settle_stranger(self.bucket.disk, history, name, self.id.place_before()),
-            Version::Null => mark_null(self.bucket.disk, history, name, self.id.place_before(), taken),
+            _ if taken.inode != looked.inode => settle_stranger(self.bucket.disk, history, name, self.id.place_before()),
+            // By its times from before: the move changes its ctime, and would change the ETag of a file without a record.
+            Version::Null => {
+                let stat = if (taken.size, taken.mtime_ns) == (looked.size, looked.mtime_ns) { looked } else { taken };
+                mark_null(self.bucket.disk, history, name, self.id.place_before(), stat)
+            }
             Version::Id(id) => history.raise(self.bucket.disk, id),
         }
     }

@@ -111,7 +111,7 @@ impl Change<'_> {
             displace::give_back(disk, &staging, &gone, spot)?;
             return Ok(Outcome::Again);
         }
-        self.settle(history, name, was, live.stat.inode, &taken)?;
+        self.settle(history, name, was, &live.stat, &taken)?;
         disk.sync_each(&[spot.directory])?;
         Ok(Outcome::Done)
     }

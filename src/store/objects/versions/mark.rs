@@ -13,7 +13,7 @@ use crate::store::disk::summary::read_summary;
 use crate::store::error::{Result, StoreError};
 use crate::store::names::record::{Record, SUMMARY_NAME, SYNTHETIC, Summary};
 use crate::sys::path::Symlinks;
-use crate::sys::{self, Errno, FileStat};
+use crate::sys::{self, Cause, Errno, FileStat};
 
 /// An id that a file claims is believed if it is greater than all of the history: any POSIX user can write any.
 pub(in crate::store) fn version_of(claimed: Option<VersionId>, top: Option<VersionId>) -> Version {
@@ -49,9 +49,17 @@ pub(in crate::store) fn settle_stranger(disk: &Disk, history: &History, name: &[
     mark_null(disk, history, &null, place, &stat)
 }
 
-/// Writes onto a `null` version in the history where it stands. One without a truthful record gets one, with the ETag that it had.
+/// Writes onto a `null` version in the history where it stands. One without a truthful record gets one, with the ETag that it had when it
+/// was `stat`. Where the server's user may not, it stands where its mtime says.
 pub(in crate::store) fn mark_null(disk: &Disk, history: &History, name: &[u8], place: VersionId, stat: &FileStat) -> Result<()> {
-    // Not by the mode: what a POSIX user made unreadable is kept as well.
+    history.raise(disk, place)?;
+    match write_null(disk, history, name, place, stat) {
+        Err(StoreError::Kernel(errno)) if sys::errno::cause(errno) == Cause::Denied => Ok(()),
+        written => written,
+    }
+}
+
+fn write_null(disk: &Disk, history: &History, name: &[u8], place: VersionId, stat: &FileStat) -> Result<()> {
     let file = sys::path::open_read(&history.directory, name, Symlinks::Deny)?;
     let is_truthful = read_summary(&file)?.is_some_and(|summary| summary.is_truthful(stat));
     if !is_truthful {
@@ -59,7 +67,6 @@ pub(in crate::store) fn mark_null(disk: &Disk, history: &History, name: &[u8], p
         record.parts = SYNTHETIC;
         sys::xattr::write(&file, SUMMARY_NAME, record.encode().summary())?;
     }
-    history.raise(disk, place)?;
     mark(disk, &file, place)
 }
 

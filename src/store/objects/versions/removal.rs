@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::open::open_in;
 use super::change::Change;
 use super::history::{History, Kept, Slot, find, implied_marker};
 use super::intent::{Intent, Meant};
@@ -15,7 +16,6 @@ use crate::store::disk::stage::{Staged, Temporary};
 use crate::store::disk::staging::Identity;
 use crate::store::error::Result;
 use crate::store::names::key::Location;
-use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
 
 /// How far one visit under the key's lock came.
@@ -79,7 +79,7 @@ impl<'a> Removal<'a> {
                 if version == Version::Null {
                     self.remove_older_nulls(history)?;
                 }
-                let mut kept = history.kept()?.into_iter();
+                let mut kept = history.newest(2)?.into_iter();
                 kept.next().map(|newest| (history, newest, kept.next()))
             }
             None => None,
@@ -108,6 +108,7 @@ impl<'a> Removal<'a> {
     /// The version before changes places with the current one.
     fn restore_over(&self, history: &History, newest: &Kept, next: Option<Kept>, live: &Live) -> Result<Outcome> {
         let (spot, name) = (live.spot(self.bucket), history.name_of(newest.slot));
+        open_in(self.bucket.disk, &history.directory, &name)?;
         history.set_top(self.bucket.disk, next.map(|next| next.place))?;
         let intent = Intent::note(self.bucket, &self.rules, self.location, Meant::Remove { old: live.stat.inode }, &name)?;
         match sys::path::exchange(&history.directory, &name, spot.directory, spot.name) {
@@ -147,11 +148,12 @@ impl<'a> Removal<'a> {
 
     /// What was before the delete marker is what the key is again.
     fn restore(&self, history: &History, marker: Option<&Kept>) -> Result<Step> {
-        let mut others = history.kept()?.into_iter().filter(|kept| marker.is_none_or(|marker| marker.slot != kept.slot));
+        let mut others = history.newest(3)?.into_iter().filter(|kept| marker.is_none_or(|marker| marker.slot != kept.slot));
         if let Some(newest) = others.next().filter(|newest| !newest.is_marker) {
             history.set_top(self.bucket.disk, others.next().map(|next| next.place))?;
             let name = history.name_of(newest.slot);
-            let file = sys::path::open_read(&history.directory, &name, Symlinks::Deny)?;
+            // Its record is read, and so what it points to is noted before the file is in the bucket (`disk::spill`).
+            let file = open_in(self.bucket.disk, &history.directory, &name)?.file;
             let directory = history.directory.try_clone().map_err(|_| Errno::MFILE)?;
             return Ok(Step::Restore(Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) }));
         }
