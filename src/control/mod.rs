@@ -5,6 +5,8 @@
 //! no core waits for it. Limits: `ORDERS_MAX` orders wait; looks by `DOCUMENTS_LOOK_INTERVAL`, scans by `DOCUMENTS_SCAN_INTERVAL`.
 
 mod buckets;
+#[cfg(feature = "seams")]
+mod seams;
 mod state;
 
 use std::sync::Arc;
@@ -94,6 +96,8 @@ fn serve(state: &mut State, inbox: &Inbox, is_ending: &AtomicBool) {
                     Err(refused) => tracing::debug!(by, ?change, ?refused, "settings not changed"),
                 }
                 answer.give(made);
+                #[cfg(feature = "seams")]
+                seams::write_late(state);
             }
             Arrival::Nothing => {}
             Arrival::End => return,

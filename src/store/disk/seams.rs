@@ -19,6 +19,8 @@ pub enum Mutant {
     Member,
     /// It is whole, but files get their names while their pages are dirty.
     Dirty,
+    /// It is whole, but what a bucket is set to is written when its change has been answered (`control`).
+    Document,
     /// It is whole, with a pause in it, for a fault to fall into.
     Slow,
 }
@@ -27,6 +29,7 @@ static MUTANT: LazyLock<Mutant> = LazyLock::new(|| match std::env::var("SLUICE_T
     Ok("none") => Mutant::None,
     Ok("member") => Mutant::Member,
     Ok("dirty") => Mutant::Dirty,
+    Ok("document") => Mutant::Document,
     Ok("slow") => Mutant::Slow,
     _ => Mutant::Whole,
 });
@@ -69,7 +72,7 @@ pub fn pause() {
 /// The barrier of a closed batch; `whole` is the real one.
 pub fn sync(whole: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     match mutant() {
-        Mutant::Whole | Mutant::Dirty | Mutant::Slow => whole(),
+        Mutant::Whole | Mutant::Dirty | Mutant::Document | Mutant::Slow => whole(),
         Mutant::None => Ok(()),
         Mutant::Member => match MEMBER.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(file) => sys::file::sync(&file),

@@ -1,0 +1,37 @@
+//! A document that is written when its change has been answered, for the test that cuts the power (`scripts/power-cut --mutant document`).
+
+use std::sync::{Mutex, PoisonError};
+
+use super::state::State;
+use crate::model::Bucket;
+use crate::store::disk::seams::{Mutant, mutant};
+
+/// What is to be written.
+enum Late {
+    Nothing,
+    After(Box<str>, Box<Bucket>),
+    Now,
+}
+
+static LATE: Mutex<Late> = Mutex::new(Late::Nothing);
+
+fn exchange(with: Late) -> Late {
+    std::mem::replace(&mut *LATE.lock().unwrap_or_else(PoisonError::into_inner), with)
+}
+
+/// Whether this document is not written now.
+pub(super) fn is_put_off(name: &str, content: &Bucket) -> bool {
+    if mutant() != Mutant::Document || matches!(exchange(Late::Nothing), Late::Now) {
+        return false;
+    }
+    exchange(Late::After(name.into(), Box::new(content.clone())));
+    true
+}
+
+/// The change is answered.
+pub(super) fn write_late(state: &mut State) {
+    if let Late::After(name, content) = exchange(Late::Now) {
+        let _ = state.write(&name, *content);
+    }
+    exchange(Late::Nothing);
+}
