@@ -424,6 +424,25 @@ fn a_posix_file_keeps_its_etag() {
     assert_eq!((null.1, null.3), (Version::Null, false));
 }
 
+/// A crash can come between a PUT and the number that the delete marker before it gets.
+#[test]
+fn a_marker_that_has_no_number_yet_is_what_its_id_says() {
+    let fixture = Fixture::new(Some(Keeps::Everything));
+    let marker = fixture.delete("a").unwrap().version.unwrap();
+    let first = fixture.put("a", b"one").unwrap().version.unwrap();
+    fixture.put("a", b"two").unwrap();
+    let history = fixture.top.path().join(".sluice/versions").join("0a".repeat(16)).join("a");
+    let Version::Id(id) = marker else { panic!("{marker}") };
+    std::fs::rename(history.join(format!(".sluice%ov{}", id.inverted())), history.join(".sluice%om")).unwrap();
+    std::fs::remove_file(fixture.path("a").unwrap()).unwrap();
+    let listed = fixture.list(10);
+    let shown: Vec<_> = listed.iter().map(|(_, version, is_marker, is_latest)| (*version, *is_marker, *is_latest)).collect();
+    assert_eq!(shown[1..], [(first, false, false), (marker, true, false)]);
+    assert_eq!((shown[0].1, shown[0].2), (true, true), "the file was removed by a POSIX program");
+    fixture.delete_version("a", shown[0].0).unwrap();
+    assert_eq!(fixture.bytes("a", None).unwrap(), b"one");
+}
+
 /// A POSIX program puts its own file at the key, or removes what is there, at each step. Nothing that S3 has acknowledged is lost but what the
 /// program itself took away, and its own file is a version.
 #[test]

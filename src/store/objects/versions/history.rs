@@ -206,9 +206,10 @@ impl History {
     /// The delete marker that is what the key is while nothing has its name.
     pub(in crate::store) fn current_marker(&self) -> Result<Option<Kept>> {
         match self.look(Slot::Marker)? {
-            Some(marker) => Ok(Some(marker)),
-            // A POSIX program has removed what was put after it.
-            None => Ok(self.newest(1)?.into_iter().next().filter(|newest| newest.is_marker)),
+            // Nothing has come after it.
+            Some(marker) if Some(marker.place) >= self.top()? => Ok(Some(marker)),
+            // A POSIX program has removed what was put after it; or a crash came before it got a number.
+            _ => Ok(self.newest(1)?.into_iter().next().filter(|newest| newest.is_marker)),
         }
     }
 

@@ -183,13 +183,22 @@ impl Text {
         }
     }
 
-    /// Where what was live stands: just below what is.
+    /// Where what was live stands: just below what is, the delete marker or the new file.
     fn place_of_null(&self, disk: &Disk, history: &History) -> Result<VersionId> {
         let top = history.top()?;
+        let now = match self.meant {
+            Meant::Delete { ours, .. } => {
+                history.look(Slot::Marker)?.filter(|kept| kept.stat.inode == ours).map(|kept| kept.place)
+            }
+            _ => self.claimed_by_live(disk)?.filter(|id| Some(*id) > top),
+        };
+        Ok(now.map_or_else(|| VersionId::place_after(top, sys::clock::realtime_ns()), VersionId::place_before))
+    }
+
+    fn claimed_by_live(&self, disk: &Disk) -> Result<Option<VersionId>> {
         let live = live_at(disk.bucket(&self.bucket), &self.location)?;
         let fetched = live.and_then(|live| fetch(live.directory(), live.name()).ok().flatten());
-        let claimed = fetched.and_then(|(_, summary)| summary?.version_id).filter(|id| Some(*id) > top);
-        Ok(claimed.map_or_else(|| VersionId::place_after(top, sys::clock::realtime_ns()), VersionId::place_before))
+        Ok(fetched.and_then(|(_, summary)| summary?.version_id))
     }
 
     /// What came into the history has to say which version it is.
