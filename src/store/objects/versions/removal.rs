@@ -21,8 +21,8 @@ use crate::sys::{self, Errno};
 pub(in crate::store) enum Step {
     Nothing,
     Again,
-    /// This version has to get the key's name first.
-    Restore(Staged),
+    /// This version has to get the key's name first. The note is settled when the delete marker is gone as well.
+    Restore(Staged, Option<Intent>),
     Done {
         is_marker: bool,
         below: Vec<u8>,
@@ -108,9 +108,7 @@ impl<'a> Removal<'a> {
     fn restore_over(&self, history: &History, newest: &Kept, next: Option<Kept>, live: &Live) -> Result<Outcome> {
         let (spot, name) = (live.spot(self.bucket), history.name_of(newest.slot));
         history.set_top(self.bucket.disk, next.map(|next| next.place))?;
-        let change =
-            Change { rules: self.rules.clone(), bucket: self.bucket, location: self.location, top: self.top, id: newest.place };
-        let intent = Intent::note(&change, &Meant::Remove { old: live.stat.inode }, &name)?;
+        let intent = self.note(newest.place, &Meant::Remove { old: live.stat.inode }, &name)?;
         match sys::path::exchange(&history.directory, &name, spot.directory, spot.name) {
             Ok(()) => {}
             Err(Errno::NOENT) => {
@@ -132,6 +130,11 @@ impl<'a> Removal<'a> {
         Ok(outcome)
     }
 
+    fn note(&self, id: VersionId, meant: &Meant, name: &[u8]) -> Result<Intent> {
+        let (rules, bucket, location, top) = (self.rules.clone(), self.bucket, self.location, self.top);
+        Intent::note(&Change { rules, bucket, location, top, id }, meant, name)
+    }
+
     fn remove_kept(&self, history: &History, version: Version) -> Result<Step> {
         let live = self.live.as_ref().map(|(_, version)| *version);
         let marker = if live.is_none() { history.current_marker()? } else { None };
@@ -139,6 +142,10 @@ impl<'a> Removal<'a> {
             let is_implied = live.is_none() && marker.is_none() && implied_marker(self.top) == Some(version);
             return if is_implied { self.restore(history, None) } else { Ok(Step::Nothing) };
         };
+        if kept.slot == Slot::Marker && version == Version::Null {
+            // What it has replaced, if a crash has left that.
+            history.remove(Slot::Null)?;
+        }
         if marker.is_some_and(|marker| marker.slot == kept.slot) {
             return self.restore(history, Some(&kept));
         }
@@ -154,7 +161,14 @@ impl<'a> Removal<'a> {
             let name = history.name_of(newest.slot);
             let file = sys::path::open_read(&history.directory, &name, Symlinks::Deny)?;
             let directory = history.directory.try_clone().map_err(|_| Errno::MFILE)?;
-            return Ok(Step::Restore(Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) }));
+            let meant = |marker: &Kept| {
+                self.note(marker.place, &Meant::Restore { old: marker.stat.inode }, &history.name_of(marker.slot))
+            };
+            let intent = marker.map(meant).transpose()?;
+            return Ok(Step::Restore(
+                Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) },
+                intent,
+            ));
         }
         // Nothing was before; or another DELETE.
         if let Some(marker) = marker {
