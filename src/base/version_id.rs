@@ -35,7 +35,8 @@ impl VersionId {
 
     fn time_after(newest: Option<Self>, now_ns: i64) -> u64 {
         let now = u64::try_from(now_ns).unwrap_or(0).max(1);
-        newest.map_or(now, |newest| now.max(newest.time_ns.saturating_add(1)))
+        // There is a place for a `null` in between.
+        newest.map_or(now, |newest| now.max(newest.time_ns.saturating_add(2)))
     }
 
     /// Just below this one: the place of a `null` version that was the newest until this one came.
@@ -111,7 +112,7 @@ mod tests {
         let first = VersionId::after(None, 1_000, 7);
         for now_ns in [2_000, 1_000, 0, -5, i64::MIN] {
             let next = VersionId::after(Some(first), now_ns, 1);
-            assert!(next > first && next.place_before() < next, "{now_ns}");
+            assert!(next > first && next.place_before() < next && next.place_before() > first, "{now_ns}");
             assert!(VersionId::place_after(Some(first), now_ns) > first);
         }
         assert!(!VersionId::after(None, 0, 0).is_place());

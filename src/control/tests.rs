@@ -190,7 +190,8 @@ fn what_is_damaged_is_not_changed() {
 fn the_store_is_told_what_to_keep() {
     let mut fixture = Fixture::new();
     fixture.create("bucket").unwrap();
-    let keeps = |fixture: &Fixture| fixture.state.volume().rules_of("bucket").map(|rules| (rules.keeps, rules.bucket_id.clone()));
+    let keeps =
+        |fixture: &Fixture| fixture.state.volume().bucket("bucket").rules().map(|rules| (rules.keeps, rules.bucket_id.clone()));
     assert_eq!(keeps(&fixture), None);
     let id = fixture.document("bucket").unwrap().unwrap().id.to_string();
     for (versioning, kept) in [(Versioning::Enabled, Keeps::Everything), (Versioning::Suspended, Keeps::Versions)] {

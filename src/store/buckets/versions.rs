@@ -16,13 +16,13 @@ use crate::store::disk::Bucket;
 use crate::store::disk::rules::BucketRules;
 use crate::store::disk::summary::{fetch, read_summary};
 use crate::store::error::{Result, StoreError};
-use crate::store::listing::cache::SnapshotCache;
+use crate::store::listing::cache::{BEING_READ, SnapshotCache};
 use crate::store::listing::list::{self, Object, Unreadable, Walked};
 use crate::store::listing::walk::WalkError;
 use crate::store::names::key::{self, Location};
 use crate::store::names::record::Summary;
 use crate::store::objects::versions::{History, Kept, Marker, Slot, find, histories_of, implied_marker, live_at, version_of};
-use crate::sys;
+use crate::sys::{self, Errno};
 
 /// What a page is asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -153,7 +153,12 @@ impl Listing<'_> {
         let Some(histories) = histories_of(self.bucket.disk, rules).map_err(WalkError::Store)? else {
             return Ok(list::Page::default());
         };
-        list::list(&histories, self.snapshots, self.bucket.disk.reading(), &self.query(after), self.stop)
+        match list::list(&histories, self.snapshots, self.bucket.disk.reading(), &self.query(after), self.stop) {
+            Err(WalkError::Store(StoreError::Kernel(BEING_READ))) => Err(WalkError::Store(StoreError::BeingRead)),
+            // The last history of the bucket went meanwhile, with its directory.
+            Err(WalkError::Store(StoreError::Kernel(Errno::NOENT))) => Ok(list::Page::default()),
+            page => page,
+        }
     }
 
     /// All versions of a key, or those after one of them, as far as they fit.
@@ -220,7 +225,7 @@ impl Listing<'_> {
             Some(Version::Null) => find(&history, Version::Null, is)?.map(|kept| kept.place),
             None => None,
         };
-        let kept = history.newest(below, is, live.and_then(|live| live.summary?.version_id), count)?;
+        let kept = history.newest_beside(below, is, live.and_then(|live| live.summary?.version_id), count)?;
         if let (None, None, None, Some(newest), Some(version)) = (live, after, &marker, kept.first(), implied_marker(top)) {
             let marker = Marker { version, mtime_ns: newest.stat.mtime_ns, is_current: true };
             entries.push(Entry::DeleteMarker { key: key.to_vec(), marker });

@@ -2,9 +2,11 @@
 //! ways asks the disk when it has to. What a bucket does as a whole is above (`buckets`), what its objects do in `objects`.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::locks::KeyGuard;
 use super::root::Disk;
+use super::rules::BucketRules;
 use super::turns::Take;
 use crate::base::time::Timestamp;
 use crate::store::error::{Result, StoreError};
@@ -111,6 +113,12 @@ impl<'a> Bucket<'a> {
     pub(in crate::store) fn write_path(&self, path: &mut Vec<u8>, key: &[u8]) {
         begin(path, self.name);
         key::write_path(path, key);
+    }
+
+    /// What changes in it must keep; `None`: nothing is kept, and nothing was.
+    pub fn rules(&self) -> Option<Arc<BucketRules>> {
+        let rules = self.disk.rules.load();
+        if rules.is_empty() { None } else { rules.get(self.name).cloned() }
     }
 
     /// The lock of a key: for a moment, in which a change is one step.

@@ -127,6 +127,12 @@ impl Disk {
         })
     }
 
+    /// From now on these hold, for every change that is answered after this returns: it waits for those that are being made.
+    pub fn use_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+        self.locks.wait_for_each();
+    }
+
     /// For one who makes or removes a bucket: the look, the directory and its uploads are one step to every other.
     pub(in crate::store) fn lock_buckets(&self) -> MutexGuard<'_, ()> {
         // It guards no data.

@@ -4,9 +4,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bucket::Bucket;
-use super::root::Disk;
-
 /// What a bucket is set to, as far as it says what becomes of its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketRules {
@@ -26,19 +23,3 @@ pub enum Keeps {
 
 /// By name; buckets that never kept versions are not in it.
 pub type Rules = HashMap<Box<str>, Arc<BucketRules>>;
-
-impl Disk {
-    /// From now on these hold, for every change that is answered after this returns: it waits for those that are being made.
-    pub fn use_rules(&self, rules: Rules) {
-        self.rules.store(Arc::new(rules));
-        self.locks.wait_for_each();
-    }
-}
-
-impl Bucket<'_> {
-    /// What holds for it; `None`: nothing is kept, and nothing was.
-    pub fn rules(&self) -> Option<Arc<BucketRules>> {
-        let rules = self.disk.rules.load();
-        if rules.is_empty() { None } else { rules.get(self.name).cloned() }
-    }
-}

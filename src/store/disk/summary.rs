@@ -17,6 +17,12 @@ pub(in crate::store) fn read_summary(file: &OwnedFd) -> Result<Option<Summary>> 
     }
 }
 
+/// The summary of a file, whether or not it is still true.
+pub(in crate::store) fn claimed(directory: &OwnedFd, name: &[u8]) -> sys::Result<Option<Summary>> {
+    let mut record = [0; RECORD_SIZE_MAX];
+    decode(sys::xattr::read_at(directory, name, SUMMARY_NAME, &mut record), &record)
+}
+
 /// Stat and record of a file; `None` when it is not a regular one. A record that does not fit its stat is asked for again,
 /// because the file may have been replaced between the two calls.
 pub(in crate::store) fn fetch(directory: &OwnedFd, name: &[u8]) -> sys::Result<Option<(FileStat, Option<Summary>)>> {

@@ -8,14 +8,17 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 
 use super::{Entry, Query, list_versions};
+use crate::base::time::Timestamp;
 use crate::base::version_id::Version;
 use crate::config::Durability;
+use crate::digest::ETag;
+use crate::digest::etag::FileState;
 use crate::store::buckets;
 use crate::store::disk::meddle::{self, Point};
 use crate::store::disk::rules::{BucketRules, Keeps};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key;
-use crate::store::names::record::Record;
+use crate::store::names::record::{Record, SYNTHETIC};
 use crate::store::objects::Deleted;
 use crate::store::objects::batch::{Small, commit_each};
 use crate::store::objects::versions::Found;
@@ -158,6 +161,10 @@ impl Model {
         self.write(Version::Null, Some(bytes));
     }
 
+    fn has_older_null(&self) -> bool {
+        self.versions.iter().skip(1).any(|(version, _)| *version == Version::Null)
+    }
+
     fn remove(&mut self, at: usize) {
         self.versions.remove(at);
         if self.versions.first().is_none_or(|(_, bytes)| bytes.is_none()) {
@@ -263,6 +270,8 @@ impl Run {
         match act {
             // Below a name that is a file there is nothing.
             _ if path.exists() != model.is_live() => {}
+            // Over an older `null` a file hides that only while it is there: S3 knows nothing alike.
+            Act::PosixReplaces(_) | Act::PosixEdits(_) if model.has_older_null() => {}
             Act::PosixReplaces(size) => {
                 let bytes = self.bytes(size);
                 let beside = self.fixture.top.path().join("beside");
@@ -388,6 +397,39 @@ fn an_id_that_is_copied_along_is_not_believed() {
     assert_eq!(fixture.list(10).len(), 3);
 }
 
+/// Through a descriptor from before a version can still be written to. It is that version, and no record of its bytes holds.
+#[test]
+fn a_version_that_is_written_to_is_still_there() {
+    use std::io::Write as _;
+    let fixture = Fixture::new(Some(Keeps::Everything));
+    let first = fixture.put("a", b"one").unwrap().version.unwrap();
+    let mut open = std::fs::OpenOptions::new().append(true).open(fixture.path("a").unwrap()).unwrap();
+    let second = fixture.put("a", b"two").unwrap().version.unwrap();
+    open.write_all(b" and more").unwrap();
+    assert_eq!(fixture.bytes("a", Some(first)).unwrap(), b"one and more");
+    assert!(fixture.open("a", Some(first)).unwrap().object.state.record.is_none());
+    let listed = fixture.list(10);
+    assert_eq!(listed.iter().map(|(_, version, ..)| *version).collect::<Vec<_>>(), [second, first]);
+    fixture.delete_version("a", second).unwrap();
+    fixture.delete_version("a", Version::Null).unwrap();
+    assert_eq!(fixture.list(10), []);
+}
+
+/// What a client knew a file by, it is known by in the history.
+#[test]
+fn a_posix_file_keeps_its_etag() {
+    let fixture = Fixture::new(Some(Keeps::Everything));
+    std::fs::write(fixture.path("a").unwrap(), b"theirs").unwrap();
+    let before = fixture.open("a", None).unwrap().object.state.stat;
+    fixture.put("a", b"ours").unwrap();
+    let record = fixture.open("a", Some(Version::Null)).unwrap().object.state.record.unwrap();
+    let time = Timestamp::from_nanoseconds;
+    let state = FileState { inode: before.inode, size: 6, mtime: time(before.mtime_ns), ctime: time(before.ctime_ns) };
+    assert_eq!((ETag::Synthetic(record.etag), record.parts), (ETag::synthetic(&state, None), SYNTHETIC));
+    let null = fixture.list(10).pop().unwrap();
+    assert_eq!((null.1, null.3), (Version::Null, false));
+}
+
 /// A POSIX program puts its own file at the key, or removes what is there, at each step. Nothing that S3 has acknowledged is lost but what the
 /// program itself took away, and its own file is a version.
 #[test]
@@ -395,13 +437,15 @@ fn a_posix_program_at_each_step_of_an_overwrite_and_a_delete() {
     for point in [Point::Replace, Point::Remove, Point::Taken] {
         for is_removal in [false, true] {
             for is_delete in [false, true] {
-                meddled(point, is_removal, is_delete);
+                let (latest, left) = meddled(point, is_removal, is_delete);
+                assert_eq!((latest, left), (1, 0), "{point:?} {is_removal} {is_delete}");
             }
         }
     }
 }
 
-fn meddled(point: Point, is_removal: bool, is_delete: bool) {
+/// How many versions are the latest then, and what is left in staging.
+fn meddled(point: Point, is_removal: bool, is_delete: bool) -> (usize, usize) {
     let case = format!("{point:?} {is_removal} {is_delete}");
     let fixture = Fixture::new(Some(Keeps::Everything));
     let first = fixture.put("a", b"one").unwrap().version.unwrap();
@@ -446,8 +490,7 @@ fn meddled(point: Point, is_removal: bool, is_delete: bool) {
         true => assert_eq!(theirs.unwrap(), b"theirs", "{case}"),
         false => assert_eq!(theirs, Err(StoreError::NoVersion), "{case}"),
     }
-    assert_eq!(fixture.list(10).iter().filter(|(.., is_latest)| *is_latest).count(), 1, "{case}");
-    assert_eq!(fixture.left_in_staging(), 0, "{case}");
+    (fixture.list(10).iter().filter(|(.., is_latest)| *is_latest).count(), fixture.left_in_staging())
 }
 
 /// The server dies at each step. What was acknowledged is there, the change has happened or not, and nothing else is.
@@ -455,12 +498,15 @@ fn meddled(point: Point, is_removal: bool, is_delete: bool) {
 fn a_death_at_each_step_loses_nothing() {
     for (point, is_delete) in [(Point::Replace, false), (Point::Taken, false), (Point::Remove, true), (Point::Taken, true)] {
         for with_theirs in [false, true] {
-            died(point, is_delete, with_theirs);
+            let before = died(point, is_delete, with_theirs);
+            // The change has happened, or has not: two versions, or these and the new one.
+            assert_eq!(before, 2 + usize::from(point == Point::Taken), "{point:?} {is_delete} {with_theirs}");
         }
     }
 }
 
-fn died(point: Point, is_delete: bool, with_theirs: bool) {
+/// How many versions there are after the restart.
+fn died(point: Point, is_delete: bool, with_theirs: bool) -> usize {
     let case = format!("{point:?} {is_delete} {with_theirs}");
     let mut fixture = Fixture::new(Some(Keeps::Everything));
     let first = fixture.put("a", b"one").unwrap().version.unwrap();
@@ -486,14 +532,12 @@ fn died(point: Point, is_delete: bool, with_theirs: bool) {
     }
     let listed = fixture.list(10);
     assert_eq!(listed.iter().filter(|(.., is_latest)| *is_latest).count(), 1, "{case}: {listed:?}");
-    // The change has happened, or has not: two versions, or these and the new one.
-    let has_happened = point == Point::Taken;
-    assert_eq!(listed.len(), 2 + usize::from(has_happened), "{case}: {listed:?}");
     assert_eq!(fixture.left_in_staging(), 0, "{case}");
     // And it goes on.
     let next = fixture.put("a", b"next").unwrap().version;
     assert_eq!(fixture.bytes("a", next).unwrap(), b"next", "{case}");
     assert_eq!(fixture.list(10).len(), listed.len() + 1, "{case}");
+    listed.len()
 }
 
 /// The server dies when the version before a delete marker has its name again, and the marker that was removed is still there: it does not

@@ -10,10 +10,8 @@ use super::super::seal;
 use super::super::write::current;
 use super::history::{History, Kept, Slot};
 use super::intent::{Intent, Meant};
-use crate::base::time::Timestamp;
+use super::mark::{apart, mark, mark_null, settle_stranger, slot_of, version_of};
 use crate::base::version_id::{Version, VersionId};
-use crate::digest::ETag;
-use crate::digest::etag::FileState;
 use crate::limits::RECORD_SIZE_MAX;
 use crate::store::disk::displace::{self, Back, Outcome, Takes};
 #[cfg(test)]
@@ -22,12 +20,10 @@ use crate::store::disk::rules::{BucketRules, Keeps};
 use crate::store::disk::spot::Spot;
 use crate::store::disk::stage::Staged;
 use crate::store::disk::staging::{Identity, Purpose};
-use crate::store::disk::summary::read_summary;
-use crate::store::disk::{Bucket, Disk, inherit};
-use crate::store::error::{Result, StoreError};
+use crate::store::disk::{Bucket, inherit};
+use crate::store::error::Result;
 use crate::store::names::key::{BODY_OF_DIRECTORY, Location};
-use crate::store::names::record::{Record, SUMMARY_NAME, SYNTHETIC, Summary};
-use crate::sys::path::Symlinks;
+use crate::store::names::record::{SUMMARY_NAME, Summary};
 use crate::sys::{self, Errno, FileStat};
 
 /// A change to a key of a bucket that keeps versions, under the key's lock.
@@ -104,7 +100,13 @@ impl<'a> Change<'a> {
         let history = History::ensure(self.bucket.disk, &self.rules, self.location)?;
         let name = history.free(slot_of(was))?;
         let ours = Identity::of(&sys::stat::of(&staged.file)?);
-        let intent = Intent::note(self, &Meant::Replace { ours: ours.inode(), old: looked.inode }, &name)?;
+        let intent = Intent::note(
+            self.bucket,
+            &self.rules,
+            self.location,
+            Meant::Replace { ours: ours.inode(), old: looked.inode },
+            &name,
+        )?;
         let linked = sys::path::link(&staged.file, &history.directory, &name).map_err(apart);
         let replaced = linked.and_then(|()| self.exchange(&history, &name, staged, spot, looked, takes, was));
         // Otherwise the next start finds out what has become of it.
@@ -140,7 +142,7 @@ impl<'a> Change<'a> {
             return Ok(Outcome::Again);
         }
         displace::keep_rights(self.bucket.disk, &history.directory, staged, name, looked, &taken)?;
-        self.settle(history, name, was, looked.inode, &taken)?;
+        self.settle(history, name, was, looked, &taken)?;
         self.bucket.disk.sync_each(&[&history.directory, spot.directory])?;
         Ok(Outcome::Done)
     }
@@ -151,12 +153,16 @@ impl<'a> Change<'a> {
         history: &History,
         name: &[u8],
         was: Version,
-        looked_inode: u64,
+        looked: &FileStat,
         taken: &FileStat,
     ) -> Result<()> {
         match was {
-            _ if taken.inode != looked_inode => settle_stranger(self.bucket.disk, history, name, self.id.place_before()),
-            Version::Null => mark_null(self.bucket.disk, history, name, self.id.place_before(), taken),
+            _ if taken.inode != looked.inode => settle_stranger(self.bucket.disk, history, name, self.id.place_before()),
+            // By its times from before: the move changes its ctime, and would change the ETag of a file without a record.
+            Version::Null => {
+                let stat = if (taken.size, taken.mtime_ns) == (looked.size, looked.mtime_ns) { looked } else { taken };
+                mark_null(self.bucket.disk, history, name, self.id.place_before(), stat)
+            }
             Version::Id(id) => history.raise(self.bucket.disk, id),
         }
     }
@@ -242,72 +248,4 @@ impl<'a> Change<'a> {
             Err(errno) => Err(errno.into()),
         }
     }
-}
-
-/// An id that a file claims is believed if it is greater than all of the history: any POSIX user can write any.
-pub(in crate::store) fn version_of(claimed: Option<VersionId>, top: Option<VersionId>) -> Version {
-    match claimed {
-        Some(id) if !id.is_place() && Some(id) > top => Version::Id(id),
-        _ => Version::Null,
-    }
-}
-
-pub(in crate::store) fn slot_of(version: Version) -> Slot {
-    match version {
-        Version::Null => Slot::Null,
-        Version::Id(id) => Slot::Numbered(id),
-    }
-}
-
-/// Linked or moved over a border that no name crosses.
-pub(in crate::store) fn apart(errno: Errno) -> StoreError {
-    match errno {
-        Errno::XDEV => StoreError::HistoryApart,
-        errno => errno.into(),
-    }
-}
-
-/// Somebody's file, which came into the history in place of another: the `null` version of now.
-pub(in crate::store) fn settle_stranger(disk: &Disk, history: &History, name: &[u8], place: VersionId) -> Result<()> {
-    let null = history.name_of(Slot::Null);
-    if name != null {
-        history.remove(Slot::Null)?;
-        disk.rename_new(&history.directory, name, &history.directory, &null)?;
-    }
-    let stat = sys::stat::at(&history.directory, &null)?;
-    mark_null(disk, history, &null, place, &stat)
-}
-
-/// Writes onto a `null` version in the history where it stands. One without a truthful record gets one, with the ETag that it had.
-pub(in crate::store) fn mark_null(disk: &Disk, history: &History, name: &[u8], place: VersionId, stat: &FileStat) -> Result<()> {
-    // Not by the mode: what a POSIX user made unreadable is kept as well.
-    let file = sys::path::open_read(&history.directory, name, Symlinks::Deny)?;
-    let is_truthful = read_summary(&file)?.is_some_and(|summary| summary.is_truthful(stat));
-    if !is_truthful {
-        let mut record = Record::new(stat.size, stat.mtime_ns, synthetic(stat));
-        record.parts = SYNTHETIC;
-        sys::xattr::write(&file, SUMMARY_NAME, record.encode().summary())?;
-    }
-    history.raise(disk, place)?;
-    mark(disk, &file, place)
-}
-
-fn synthetic(stat: &FileStat) -> [u8; 16] {
-    let time = Timestamp::from_nanoseconds;
-    let state = FileState { inode: stat.inode, size: stat.size, mtime: time(stat.mtime_ns), ctime: time(stat.ctime_ns) };
-    match ETag::synthetic(&state, None) {
-        ETag::Synthetic(digest) => digest,
-        _ => [0; 16],
-    }
-}
-
-fn mark(disk: &Disk, file: &OwnedFd, id: VersionId) -> Result<()> {
-    let mut bytes = [0; RECORD_SIZE_MAX];
-    let size = sys::xattr::read(file, SUMMARY_NAME, &mut bytes)?.unwrap_or(0);
-    let summary = Summary::decode(&bytes[..size]).map_err(|_| Errno::IO)?;
-    if summary.version_id == Some(id) {
-        return Ok(());
-    }
-    sys::xattr::write(file, SUMMARY_NAME, &summary.with_version(id))?;
-    disk.sync_each(&[file])
 }

@@ -1,10 +1,11 @@
 //! A DELETE where versions are kept: the marker is put there first and the file moved second. The move is its moment: a marker counts as
 //! what the key is only while nothing has its name in the bucket.
 
-use super::change::{Change, apart, slot_of};
+use super::change::Change;
 use super::history::{History, Slot};
 use super::intent::{Intent, Meant};
 use super::live::{Live, live_at};
+use super::mark::{apart, slot_of};
 use crate::base::version_id::Version;
 use crate::digest::Md5;
 use crate::store::disk::displace::{self, Outcome, Takes};
@@ -77,7 +78,8 @@ impl Change<'_> {
     fn mark_and_move(&self, history: &History, live: &Live, was: Version, takes: Takes) -> Result<bool> {
         let name = history.free(slot_of(was))?;
         let marker = self.make_marker()?;
-        let intent = Intent::note(self, &Meant::Delete { ours: marker.1, old: live.stat.inode }, &name)?;
+        let intent =
+            Intent::note(self.bucket, &self.rules, self.location, Meant::Delete { ours: marker.1, old: live.stat.inode }, &name)?;
         self.place_marker(history, &marker.0)?;
         #[cfg(test)]
         meddle::at(Point::Remove);
@@ -116,7 +118,7 @@ impl Change<'_> {
             displace::give_back(disk, &staging, &gone, spot)?;
             return Ok(Outcome::Again);
         }
-        self.settle(history, name, was, live.stat.inode, &taken)?;
+        self.settle(history, name, was, &live.stat, &taken)?;
         disk.sync_each(&[spot.directory])?;
         Ok(Outcome::Done)
     }

@@ -23,7 +23,7 @@ use crate::base::version_id::{Version, VersionId};
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
 use crate::store::disk::Disk;
 use crate::store::disk::rules::BucketRules;
-use crate::store::disk::summary::fetch;
+use crate::store::disk::summary::{claimed, fetch};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key::{BODY_OF_DIRECTORY, Location, OBJECT_OF_DIRECTORY};
 use crate::store::names::record::Summary;
@@ -151,7 +151,7 @@ impl History {
         match sys::xattr::read_at(&self.directory, self.base, TOP_NAME, &mut top) {
             Ok(Some(VersionId::SIZE)) => Ok(VersionId::from_bytes(top)),
             // Made a moment ago, or damaged.
-            Ok(_) | Err(Errno::RANGE) => Ok(self.kept()?.iter().map(|kept| kept.place).max()),
+            Ok(_) | Err(Errno::RANGE) => Ok(self.newest(1)?.first().map(|newest| newest.place)),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -163,7 +163,7 @@ impl History {
 
     /// The same after a crash.
     pub(in crate::store) fn recount(&self, disk: &Disk) -> Result<()> {
-        self.set_top(disk, self.kept()?.first().map(|newest| newest.place))
+        self.set_top(disk, self.newest(1)?.first().map(|newest| newest.place))
     }
 
     pub(in crate::store) fn set_top(&self, disk: &Disk, top: Option<VersionId>) -> Result<()> {
@@ -175,13 +175,19 @@ impl History {
 
     /// What lies in a slot; `None`: nothing that says so itself.
     pub(in crate::store) fn look(&self, slot: Slot) -> Result<Option<Kept>> {
-        let found = some_if_there(fetch(&self.directory, &self.name_of(slot)))?.flatten();
-        Ok(found.and_then(|(stat, summary)| Self::understand(slot, stat, summary)))
+        let name = self.name_of(slot);
+        let Some((stat, summary)) = some_if_there(fetch(&self.directory, &name))?.flatten() else { return Ok(None) };
+        // One that was written to, through a descriptor from before, is that version still, though nothing else of its record holds.
+        let claimed = match summary {
+            Some(summary) => Some(summary),
+            None => some_if_there(claimed(&self.directory, &name))?.flatten(),
+        };
+        Ok(Self::understand(slot, stat, summary, claimed))
     }
 
-    fn understand(slot: Slot, stat: FileStat, summary: Option<Summary>) -> Option<Kept> {
-        let id = summary.and_then(|summary| summary.version_id);
-        let is_marker = summary.is_some_and(|summary| summary.is_delete_marker);
+    fn understand(slot: Slot, stat: FileStat, summary: Option<Summary>, claimed: Option<Summary>) -> Option<Kept> {
+        let id = claimed.and_then(|claimed| claimed.version_id);
+        let is_marker = claimed.is_some_and(|claimed| claimed.is_delete_marker);
         let version = match (slot, id) {
             (Slot::Numbered(meant), Some(id)) if meant == id => Version::Id(id),
             (Slot::Null, None) => Version::Null,
@@ -202,7 +208,7 @@ impl History {
         match self.look(Slot::Marker)? {
             Some(marker) => Ok(Some(marker)),
             // A POSIX program has removed what was put after it.
-            None => Ok(self.kept()?.into_iter().next().filter(|newest| newest.is_marker)),
+            None => Ok(self.newest(1)?.into_iter().next().filter(|newest| newest.is_marker)),
         }
     }
 
@@ -216,19 +222,14 @@ impl History {
         Ok(self.look(Slot::Marker)?.is_some_and(|marker| marker.version == Version::Null))
     }
 
-    /// All that lies in here, the newest first.
-    pub(in crate::store) fn kept(&self) -> Result<Vec<Kept>> {
-        let mut kept = Vec::new();
-        for slot in self.slots()? {
-            kept.extend(self.look(slot)?);
-        }
-        kept.sort_by(|one, other| other.place.cmp(&one.place));
-        Ok(kept)
+    /// The newest that lie in here.
+    pub(in crate::store) fn newest(&self, count: usize) -> Result<Vec<Kept>> {
+        self.newest_beside(None, None, None, count)
     }
 
     /// So many of those that stand below a place, the newest first, as they are beside what has the key's name: another `null` version is
     /// none where that is `null`, and a delete marker that is newer than it belongs to a DELETE that has not happened.
-    pub(in crate::store) fn newest(
+    pub(in crate::store) fn newest_beside(
         &self,
         below: Option<VersionId>,
         live: Option<Version>,
@@ -257,7 +258,7 @@ impl History {
             }
             kept.extend(self.look(Slot::Numbered(id))?);
         }
-        kept.sort_by(|one, other| other.place.cmp(&one.place));
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.place));
         kept.truncate(count);
         Ok(kept)
     }

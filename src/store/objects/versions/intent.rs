@@ -5,15 +5,15 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::change::{self, Change};
 use super::history::{History, Slot};
 use super::live::live_at;
+use super::mark::{mark_null, settle_stranger, slot_of};
 use crate::base::version_id::{Version, VersionId};
 use crate::limits::KEY_SIZE_MAX;
-use crate::store::disk::Disk;
 use crate::store::disk::rules::{BucketRules, Keeps};
 use crate::store::disk::staging::{Purpose, Staging};
 use crate::store::disk::summary::fetch;
+use crate::store::disk::{Bucket, Disk};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key::Location;
 use crate::sys::path::Symlinks;
@@ -43,15 +43,15 @@ pub(super) enum Meant {
 }
 
 impl Intent {
-    pub(super) fn note(change: &Change<'_>, meant: &Meant, name: &[u8]) -> Result<Self> {
+    pub(super) fn note(bucket: Bucket<'_>, rules: &BucketRules, location: &Location, meant: Meant, name: &[u8]) -> Result<Self> {
         let text = Text {
-            bucket: change.bucket.name.to_owned(),
-            bucket_id: change.rules.bucket_id.clone(),
-            location: change.location.clone(),
-            meant: *meant,
+            bucket: bucket.name.to_owned(),
+            bucket_id: rules.bucket_id.clone(),
+            location: location.clone(),
+            meant,
             name: name.to_vec(),
         };
-        let (disk, staging) = (change.bucket.disk, change.bucket.disk.staging()?);
+        let (disk, staging) = (bucket.disk, bucket.disk.staging()?);
         let note = staging.name(&Purpose::Keep);
         let file = sys::path::create_new(staging.directory(), &note, 0o600, false)?;
         let intent = Self { staging, name: note };
@@ -127,7 +127,9 @@ impl Text {
             _ => return None,
         };
         let location = Location { path: path.to_vec(), is_directory_object: kind == b"directory" };
-        Some(Self { bucket: word(bucket)?, bucket_id: word(bucket_id)?, location, meant, name: name.to_vec() })
+        let decoded = Self { bucket: word(bucket)?, bucket_id: word(bucket_id)?, location, meant, name: name.to_vec() };
+        // Only what `encode` writes.
+        (decoded.encode() == text).then_some(decoded)
     }
 }
 
@@ -208,9 +210,9 @@ impl Text {
         let Some(stat) = history.stat(&self.name)? else { return Ok(()) };
         let place = self.place_of_null(disk, history)?;
         if stat.inode != old {
-            change::settle_stranger(disk, history, &self.name, place)
-        } else if self.name == history.name_of(change::slot_of(Version::Null)) {
-            change::mark_null(disk, history, &self.name, place, &stat)
+            settle_stranger(disk, history, &self.name, place)
+        } else if self.name == history.name_of(slot_of(Version::Null)) {
+            mark_null(disk, history, &self.name, place, &stat)
         } else {
             Ok(())
         }
@@ -239,7 +241,7 @@ mod tests {
 
         #[test]
         fn anything_else_is_refused_and_does_no_harm(bytes: Vec<u8>) {
-            let _ = Text::decode(&bytes);
+            prop_assert!(Text::decode(&bytes).is_none_or(|text| text.encode() == bytes));
         }
     }
 }

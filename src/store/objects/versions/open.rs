@@ -2,13 +2,14 @@
 
 use super::super::open::{Object, open_in};
 use super::Marker;
-use super::change::version_of;
 use super::history::History;
 use super::history::{find, implied_marker};
+use super::mark::version_of;
 use crate::base::version_id::{Version, VersionId};
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
 use crate::store::disk::Bucket;
 use crate::store::disk::rules::BucketRules;
+use crate::store::disk::summary::read_summary;
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key::{self, Location};
 
@@ -85,7 +86,7 @@ impl Look<'_> {
         if let Some(kept) = history.current_marker()? {
             return Ok(StoreError::DeleteMarker(kept.marker(true)));
         }
-        Ok(match (implied_marker(top), history.kept()?.first()) {
+        Ok(match (implied_marker(top), history.newest(1)?.first()) {
             (Some(version), Some(newest)) => {
                 StoreError::DeleteMarker(Marker { version, mtime_ns: newest.stat.mtime_ns, is_current: true })
             }
@@ -105,7 +106,8 @@ impl Look<'_> {
         }
         let object = open_in(self.bucket.disk, &history.directory, &history.name_of(kept.slot))?;
         // Another version may have changed places with it.
-        let is_meant = match (wanted, object.state.record.as_ref().and_then(|record| record.version_id)) {
+        let claimed = read_summary(&object.file)?.and_then(|summary| summary.version_id);
+        let is_meant = match (wanted, claimed) {
             (Version::Id(wanted), Some(id)) => wanted == id,
             (Version::Id(_), None) => false,
             (Version::Null, id) => id.is_none_or(VersionId::is_place),

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::change::{Change, apart};
+use super::super::open::open_in;
+use super::change::Change;
 use super::history::{History, Kept, Slot, find, implied_marker};
 use super::intent::{Intent, Meant};
 use super::live::{Live, live_at};
+use super::mark::apart;
 use crate::base::version_id::{Version, VersionId};
 use crate::store::disk::Bucket;
 use crate::store::disk::displace::{self, Outcome, Takes};
@@ -14,7 +16,6 @@ use crate::store::disk::stage::{Staged, Temporary};
 use crate::store::disk::staging::Identity;
 use crate::store::error::Result;
 use crate::store::names::key::Location;
-use crate::sys::path::Symlinks;
 use crate::sys::{self, Errno};
 
 /// How far one visit under the key's lock came.
@@ -78,7 +79,7 @@ impl<'a> Removal<'a> {
                 if version == Version::Null {
                     self.remove_older_nulls(history)?;
                 }
-                let mut kept = history.kept()?.into_iter();
+                let mut kept = history.newest(2)?.into_iter();
                 kept.next().map(|newest| (history, newest, kept.next()))
             }
             None => None,
@@ -107,8 +108,9 @@ impl<'a> Removal<'a> {
     /// The version before changes places with the current one.
     fn restore_over(&self, history: &History, newest: &Kept, next: Option<Kept>, live: &Live) -> Result<Outcome> {
         let (spot, name) = (live.spot(self.bucket), history.name_of(newest.slot));
+        open_in(self.bucket.disk, &history.directory, &name)?;
         history.set_top(self.bucket.disk, next.map(|next| next.place))?;
-        let intent = self.note(newest.place, &Meant::Remove { old: live.stat.inode }, &name)?;
+        let intent = Intent::note(self.bucket, &self.rules, self.location, Meant::Remove { old: live.stat.inode }, &name)?;
         match sys::path::exchange(&history.directory, &name, spot.directory, spot.name) {
             Ok(()) => {}
             Err(Errno::NOENT) => {
@@ -128,11 +130,6 @@ impl<'a> Removal<'a> {
         };
         intent.is_settled();
         Ok(outcome)
-    }
-
-    fn note(&self, id: VersionId, meant: &Meant, name: &[u8]) -> Result<Intent> {
-        let (rules, bucket, location, top) = (self.rules.clone(), self.bucket, self.location, self.top);
-        Intent::note(&Change { rules, bucket, location, top, id }, meant, name)
     }
 
     fn remove_kept(&self, history: &History, version: Version) -> Result<Step> {
@@ -155,16 +152,18 @@ impl<'a> Removal<'a> {
 
     /// What was before the delete marker is what the key is again.
     fn restore(&self, history: &History, marker: Option<&Kept>) -> Result<Step> {
-        let mut others = history.kept()?.into_iter().filter(|kept| marker.is_none_or(|marker| marker.slot != kept.slot));
+        let mut others = history.newest(3)?.into_iter().filter(|kept| marker.is_none_or(|marker| marker.slot != kept.slot));
         if let Some(newest) = others.next().filter(|newest| !newest.is_marker) {
             history.set_top(self.bucket.disk, others.next().map(|next| next.place))?;
             let name = history.name_of(newest.slot);
-            let file = sys::path::open_read(&history.directory, &name, Symlinks::Deny)?;
+            // Its record is read, and so what it points to is noted before the file is in the bucket (`disk::spill`).
+            let file = open_in(self.bucket.disk, &history.directory, &name)?.file;
             let directory = history.directory.try_clone().map_err(|_| Errno::MFILE)?;
-            let meant = |marker: &Kept| {
-                self.note(marker.place, &Meant::Restore { old: marker.stat.inode }, &history.name_of(marker.slot))
+            let note = |marker: &Kept| {
+                let (meant, name) = (Meant::Restore { old: marker.stat.inode }, history.name_of(marker.slot));
+                Intent::note(self.bucket, &self.rules, self.location, meant, &name)
             };
-            let intent = marker.map(meant).transpose()?;
+            let intent = marker.map(note).transpose()?;
             return Ok(Step::Restore(
                 Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) },
                 intent,
