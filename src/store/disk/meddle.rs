@@ -18,6 +18,10 @@ pub(in crate::store) enum Point {
     Taken,
     /// What was taken is not what was meant, and is about to go back.
     PutBack,
+    /// A name was given or is gone, and what follows from it for the history is not done yet.
+    Changed,
+    /// The delete marker before is about to give way to a new one.
+    Marker,
 }
 
 type Program = Box<dyn FnMut(Point)>;

@@ -11,6 +11,8 @@ use crate::base::version_id::Version;
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
 use crate::store::disk::displace::{self, Outcome, Takes};
 use crate::store::disk::inherit;
+#[cfg(test)]
+use crate::store::disk::meddle::{self, Point};
 use crate::store::disk::spot::Spot;
 use crate::store::disk::stage::Staged;
 use crate::store::disk::tree::{self, Obstacle, Parents};
@@ -121,6 +123,8 @@ fn try_to_publish(
         };
         match attempt {
             Attempt::Done => {
+                #[cfg(test)]
+                meddle::at(Point::Changed);
                 #[cfg(feature = "seams")]
                 crate::store::disk::seams::note_published(&staged.file);
                 return change.map_or(Ok(None), |change| change.finish().map(|()| Some(change.version())));

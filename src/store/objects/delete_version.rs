@@ -2,10 +2,11 @@
 
 use super::commit;
 use super::delete::Deleted;
-use super::versions::{Removal, Step};
+use super::versions::{Intent, Removal, Step};
 use super::write::Condition;
 use crate::base::version_id::Version;
 use crate::limits::PUBLISH_ATTEMPTS_MAX;
+use crate::store::disk::stage::Staged;
 use crate::store::disk::{Bucket, tree};
 use crate::store::error::{Result, StoreError};
 use crate::store::names::key;
@@ -23,7 +24,7 @@ fn delete_version(bucket: Bucket<'_>, key: &[u8], version: Version, condition: O
         return Err(StoreError::VolumeFailed);
     }
     let location = key::locate(key)?;
-    let mut is_restored = false;
+    let (mut is_restored, mut note) = (false, None);
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let guard = bucket.lock(key);
         let Some(rules) = bucket.rules() else {
@@ -38,8 +39,9 @@ fn delete_version(bucket: Bucket<'_>, key: &[u8], version: Version, condition: O
         drop(guard);
         match step {
             Step::Again => {}
-            Step::Restore(staged) => {
-                commit::restore(bucket, key, staged)?;
+            Step::Restore(staged, intent) => {
+                settle(note.take());
+                note = restore(bucket, key, staged, intent)?;
                 is_restored = true;
             }
             Step::Nothing if !is_restored => {
@@ -50,15 +52,35 @@ fn delete_version(bucket: Bucket<'_>, key: &[u8], version: Version, condition: O
             }
             // The implied marker is gone with what was restored.
             Step::Nothing => {
+                settle(note);
                 return Ok(Deleted { ticket: bucket.disk.barrier().published(), version: Some(version), is_marker: true });
             }
             Step::Done { is_marker, below } => {
+                settle(note);
                 tree::prune(bucket, &below)?;
                 return Ok(Deleted { ticket: bucket.disk.barrier().published(), version: Some(version), is_marker });
             }
         }
     }
     Err(StoreError::Contended)
+}
+
+/// What then is noted: that the delete marker beside it has to go.
+fn restore(bucket: Bucket<'_>, key: &[u8], staged: Staged, intent: Option<Intent>) -> Result<Option<Intent>> {
+    let restored = commit::restore(bucket, key, staged);
+    match restored {
+        Ok(()) => Ok(intent),
+        Err(error) => {
+            settle(intent);
+            Err(error)
+        }
+    }
+}
+
+fn settle(intent: Option<Intent>) {
+    if let Some(intent) = intent {
+        intent.is_settled();
+    }
 }
 
 /// In a bucket that never kept versions there is `null` alone.

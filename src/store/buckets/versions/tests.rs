@@ -161,6 +161,10 @@ impl Model {
         self.write(Version::Null, Some(bytes));
     }
 
+    fn has_older_null(&self) -> bool {
+        self.versions.iter().skip(1).any(|(version, _)| *version == Version::Null)
+    }
+
     fn remove(&mut self, at: usize) {
         self.versions.remove(at);
         if self.versions.first().is_none_or(|(_, bytes)| bytes.is_none()) {
@@ -266,6 +270,8 @@ impl Run {
         match act {
             // Below a name that is a file there is nothing.
             _ if path.exists() != model.is_live() => {}
+            // Over an older `null` a file hides that only while it is there: S3 knows nothing alike.
+            Act::PosixReplaces(_) | Act::PosixEdits(_) if model.has_older_null() => {}
             Act::PosixReplaces(size) => {
                 let bytes = self.bytes(size);
                 let beside = self.fixture.top.path().join("beside");
@@ -551,4 +557,70 @@ fn died(point: Point, is_delete: bool, with_theirs: bool) -> usize {
     assert_eq!(fixture.bytes("a", next).unwrap(), b"next", "{case}");
     assert_eq!(fixture.list(10).len(), listed.len() + 1, "{case}");
     listed.len()
+}
+
+/// The server dies when the version before a delete marker has its name again, and the marker that was removed is still there: it does not
+/// come back as a version when the key is written next.
+#[test]
+fn a_marker_whose_removal_a_death_cut_short_does_not_come_back() {
+    let mut fixture = Fixture::new(Some(Keeps::Everything));
+    let first = fixture.put("a", b"one").unwrap().version.unwrap();
+    let marker = fixture.delete("a").unwrap().version.unwrap();
+    meddle::die_at(Point::Changed, |_| {}, || drop(fixture.delete_version("a", marker)));
+    fixture.restart();
+    assert_eq!(fixture.list(10), [("a".to_owned(), first, false, true)]);
+    assert_eq!(fixture.bytes("a", Some(marker)), Err(StoreError::NoVersion));
+    let second = fixture.put("a", b"two").unwrap().version.unwrap();
+    let versions: Vec<_> = fixture.list(10).into_iter().map(|(_, version, ..)| version).collect();
+    assert_eq!(versions, [second, first]);
+    assert_eq!(fixture.left_in_staging(), 0);
+}
+
+/// Between two DELETEs of a suspended bucket there is always a delete marker.
+#[test]
+fn a_null_marker_gives_way_to_the_next_one_at_once() {
+    let mut fixture = Fixture::new(Some(Keeps::Everything));
+    let first = fixture.put("a", b"one").unwrap().version.unwrap();
+    fixture.keep(Some(Keeps::Versions));
+    fixture.delete("a").unwrap();
+    meddle::die_at(Point::Marker, |_| {}, || drop(fixture.delete("a")));
+    fixture.restart();
+    let expected = [("a".to_owned(), Version::Null, true, true), ("a".to_owned(), first, false, false)];
+    assert_eq!(fixture.list(10), expected);
+    fixture.delete("a").unwrap();
+    assert_eq!(fixture.list(10), expected);
+    assert_eq!(fixture.left_in_staging(), 0);
+}
+
+/// The server dies when a `null` version was put over a `null` marker, which is still there: it does not take the version's place when that
+/// goes into the history.
+#[test]
+fn a_null_version_is_not_lost_to_an_older_null_marker() {
+    let mut fixture = Fixture::new(Some(Keeps::Versions));
+    fixture.delete("a").unwrap();
+    meddle::die_at(Point::Changed, |_| {}, || drop(fixture.put("a", b"null")));
+    fixture.restart();
+    assert_eq!(fixture.list(10), [("a".to_owned(), Version::Null, false, true)]);
+    fixture.keep(Some(Keeps::Everything));
+    let next = fixture.put("a", b"next").unwrap().version.unwrap();
+    assert_eq!(fixture.bytes("a", Some(Version::Null)).unwrap(), b"null");
+    assert_eq!(fixture.list(10), [("a".to_owned(), next, false, true), ("a".to_owned(), Version::Null, false, false)]);
+}
+
+/// The server dies when a `null` marker has replaced a `null` version in the history that is still there: it does not come back when the
+/// marker goes.
+#[test]
+fn a_null_version_that_a_marker_has_replaced_does_not_come_back() {
+    let mut fixture = Fixture::new(Some(Keeps::Versions));
+    fixture.put("a", b"null").unwrap();
+    fixture.keep(Some(Keeps::Everything));
+    let second = fixture.put("a", b"two").unwrap().version.unwrap();
+    fixture.keep(Some(Keeps::Versions));
+    meddle::die_at(Point::Changed, |_| {}, || drop(fixture.delete("a")));
+    fixture.restart();
+    let expected = [("a".to_owned(), Version::Null, true, true), ("a".to_owned(), second, false, false)];
+    assert_eq!(fixture.list(10), expected);
+    fixture.delete_version("a", Version::Null).unwrap();
+    assert_eq!(fixture.list(10), [("a".to_owned(), second, false, true)]);
+    assert_eq!(fixture.bytes("a", Some(Version::Null)), Err(StoreError::NoVersion));
 }

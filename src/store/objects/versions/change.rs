@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::open::read_directory_object;
 use super::super::seal;
 use super::super::write::current;
-use super::history::{History, Slot};
+use super::history::{History, Kept, Slot};
 use super::intent::{Intent, Meant};
 use super::mark::{apart, mark, mark_null, settle_stranger, slot_of, version_of};
 use crate::base::version_id::{Version, VersionId};
@@ -60,6 +60,11 @@ impl<'a> Change<'a> {
             Keeps::Everything => Version::Id(self.id),
             Keeps::Versions => Version::Null,
         }
+    }
+
+    /// Whether what is written now has an id, beside what is `null`.
+    pub(super) fn keeps_ids(&self) -> bool {
+        self.rules.keeps == Keeps::Everything
     }
 
     /// Writes the id onto a file that has its record already.
@@ -207,15 +212,15 @@ impl<'a> Change<'a> {
     /// The marker of an earlier DELETE becomes one of many.
     pub(in crate::store) fn number_marker(&self, history: &History, live: Option<Version>) -> Result<()> {
         let marker = history.name_of(Slot::Marker);
-        let slot = match history.look(Slot::Marker)?.map(|kept| kept.version) {
-            Some(Version::Id(id)) => Slot::Numbered(id),
-            Some(Version::Null) if live != Some(Version::Null) && self.rules.keeps == Keeps::Everything => Slot::Null,
+        let slot = match history.look(Slot::Marker)? {
+            Some(Kept { version: Version::Id(id), .. }) => Slot::Numbered(id),
+            Some(Kept { place, .. }) if self.keeps_ids() && live != Some(Version::Null) && !history.has_null_after(place)? => {
+                history.remove(Slot::Null)?;
+                Slot::Null
+            }
             // There is a newer `null`; or it is nothing at all.
             _ => return history.free_name(&marker),
         };
-        if slot == Slot::Null {
-            history.remove(Slot::Null)?;
-        }
         match self.bucket.disk.rename_new(&history.directory, &marker, &history.directory, &history.name_of(slot)) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => history.free_name(&marker),

@@ -213,6 +213,16 @@ impl History {
         }
     }
 
+    /// Whether a version called `null` has come in here since.
+    pub(in crate::store) fn has_null_after(&self, place: VersionId) -> Result<bool> {
+        Ok(self.look(Slot::Null)?.is_some_and(|null| null.place > place))
+    }
+
+    /// Whether the newest delete marker is one called `null`.
+    pub(in crate::store) fn has_null_marker(&self) -> Result<bool> {
+        Ok(self.look(Slot::Marker)?.is_some_and(|marker| marker.version == Version::Null))
+    }
+
     /// The newest that lie in here.
     pub(in crate::store) fn newest(&self, count: usize) -> Result<Vec<Kept>> {
         self.newest_beside(None, None, None, count)

@@ -24,7 +24,7 @@ const INTENT_NAME: &CStr = c"user.sluice.intent";
 const INTENT_SIZE_MAX: usize = 512 + 16 * KEY_SIZE_MAX;
 
 /// A note of what is meant, while it lies there.
-pub(super) struct Intent {
+pub(in crate::store) struct Intent {
     staging: Arc<Staging>,
     name: Vec<u8>,
 }
@@ -38,6 +38,8 @@ pub(super) enum Meant {
     Delete { ours: u64, old: u64 },
     /// A version in the history changes places with the live file, which is then removed there.
     Remove { old: u64 },
+    /// A version in the history gets the key's name, then the delete marker is removed that was what the key is.
+    Restore { old: u64 },
 }
 
 impl Intent {
@@ -80,7 +82,7 @@ impl Intent {
     }
 
     /// It has happened, or not at all.
-    pub(super) fn is_settled(&self) {
+    pub(in crate::store) fn is_settled(&self) {
         self.staging.remove(&self.name);
     }
 }
@@ -101,6 +103,7 @@ impl Text {
             Meant::Replace { ours, old } => ("replace", ours, old),
             Meant::Delete { ours, old } => ("delete", ours, old),
             Meant::Remove { old } => ("remove", 0, old),
+            Meant::Restore { old } => ("restore", 0, old),
         };
         let kind = if self.location.is_directory_object { "directory" } else { "file" };
         let mut text = format!("1\0{verb}\0{ours:x}\0{old:x}\0{}\0{}\0{kind}\0", self.bucket, self.bucket_id).into_bytes();
@@ -120,6 +123,7 @@ impl Text {
             b"replace" => Meant::Replace { ours, old },
             b"delete" => Meant::Delete { ours, old },
             b"remove" => Meant::Remove { old },
+            b"restore" => Meant::Restore { old },
             _ => return None,
         };
         let location = Location { path: path.to_vec(), is_directory_object: kind == b"directory" };
@@ -162,7 +166,8 @@ impl Text {
             Meant::Replace { ours, .. } if inode == Some(ours) => history.free_name(&self.name)?,
             Meant::Remove { old } if inode == Some(old) => history.free_name(&self.name)?,
             Meant::Delete { ours, .. } => self.undo_marker(disk, &history, ours)?,
-            Meant::Replace { .. } | Meant::Remove { .. } => {}
+            Meant::Restore { old } if inode == Some(old) => self.finish_restored(disk, &history)?,
+            Meant::Replace { .. } | Meant::Remove { .. } | Meant::Restore { .. } => {}
         }
         if let Meant::Replace { old, .. } | Meant::Delete { old, .. } = self.meant {
             self.settle_moved(disk, &history, old)?;
@@ -180,6 +185,14 @@ impl Text {
             history.free_name(&marker)
         } else {
             Ok(())
+        }
+    }
+
+    /// What has the key's name is newer than the marker, or was restored.
+    fn finish_restored(&self, disk: &Disk, history: &History) -> Result<()> {
+        match live_at(disk.bucket(&self.bucket), &self.location)? {
+            Some(_) => history.free_name(&self.name),
+            None => Ok(()),
         }
     }
 
@@ -222,11 +235,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_noted_is_read(path in "[^\0]{1,300}", name in "[^\0/]{1,60}", is_directory_object: bool, ours: u64, old: u64, verb in 0..3) {
+        fn what_is_noted_is_read(path in "[^\0]{1,300}", name in "[^\0/]{1,60}", is_directory_object: bool, ours: u64, old: u64, verb in 0..4) {
             let meant = match verb {
                 0 => Meant::Replace { ours, old },
                 1 => Meant::Delete { ours, old },
-                _ => Meant::Remove { old },
+                2 => Meant::Remove { old },
+                _ => Meant::Restore { old },
             };
             let location = Location { path: path.into_bytes(), is_directory_object };
             let text = Text { bucket: "bucket".into(), bucket_id: "0f".repeat(16), location, meant, name: name.into_bytes() };

@@ -14,7 +14,7 @@ pub use open::Found;
 
 pub(in crate::store) use change::Change;
 pub(in crate::store) use history::{History, Kept, Slot, VERSIONS, find, implied_marker, of_bucket as histories_of};
-pub(in crate::store) use intent::settle;
+pub(in crate::store) use intent::{Intent, settle};
 pub(in crate::store) use live::live_at;
 pub(in crate::store) use mark::{apart, version_of};
 pub(in crate::store) use removal::{Removal, Step};

@@ -22,8 +22,8 @@ use crate::sys::{self, Errno};
 pub(in crate::store) enum Step {
     Nothing,
     Again,
-    /// This version has to get the key's name first.
-    Restore(Staged),
+    /// This version has to get the key's name first. The note is settled when the delete marker is gone as well.
+    Restore(Staged, Option<Intent>),
     Done {
         is_marker: bool,
         below: Vec<u8>,
@@ -139,6 +139,10 @@ impl<'a> Removal<'a> {
             let is_implied = live.is_none() && marker.is_none() && implied_marker(self.top) == Some(version);
             return if is_implied { self.restore(history, None) } else { Ok(Step::Nothing) };
         };
+        if kept.slot == Slot::Marker && version == Version::Null {
+            // What it has replaced, if a crash has left that.
+            history.remove(Slot::Null)?;
+        }
         if marker.is_some_and(|marker| marker.slot == kept.slot) {
             return self.restore(history, Some(&kept));
         }
@@ -155,7 +159,15 @@ impl<'a> Removal<'a> {
             // Its record is read, and so what it points to is noted before the file is in the bucket (`disk::spill`).
             let file = open_in(self.bucket.disk, &history.directory, &name)?.file;
             let directory = history.directory.try_clone().map_err(|_| Errno::MFILE)?;
-            return Ok(Step::Restore(Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) }));
+            let note = |marker: &Kept| {
+                let (meant, name) = (Meant::Restore { old: marker.stat.inode }, history.name_of(marker.slot));
+                Intent::note(self.bucket, &self.rules, self.location, meant, &name)
+            };
+            let intent = marker.map(note).transpose()?;
+            return Ok(Step::Restore(
+                Staged { file, is_direct: false, name: Some(Temporary::of_history(directory, name)) },
+                intent,
+            ));
         }
         // Nothing was before; or another DELETE.
         if let Some(marker) = marker {
