@@ -162,7 +162,7 @@ impl Model {
     }
 
     fn has_older_null(&self) -> bool {
-        self.versions.iter().skip(1).any(|(version, _)| *version == Version::Null)
+        self.versions.iter().skip(usize::from(self.is_live())).any(|(version, _)| *version == Version::Null)
     }
 
     fn remove(&mut self, at: usize) {
