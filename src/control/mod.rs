@@ -97,7 +97,12 @@ fn serve(state: &mut State, inbox: &Inbox, is_ending: &AtomicBool) {
                 }
                 answer.give(made);
                 #[cfg(feature = "seams")]
-                seams::write_late(state);
+                {
+                    if let Some((name, content)) = seams::begin() {
+                        let _ = state.write(&name, *content);
+                    }
+                    seams::end();
+                }
             }
             Arrival::Nothing => {}
             Arrival::End => return,

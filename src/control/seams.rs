@@ -2,7 +2,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::state::State;
 use crate::model::Bucket;
 use crate::store::disk::seams::{Mutant, mutant};
 
@@ -28,10 +27,15 @@ pub(super) fn is_put_off(name: &str, content: &Bucket) -> bool {
     true
 }
 
-/// The change is answered.
-pub(super) fn write_late(state: &mut State) {
-    if let Late::After(name, content) = exchange(Late::Now) {
-        let _ = state.write(&name, *content);
+/// What is to be written now that the change is answered, until `end`.
+pub(super) fn begin() -> Option<(Box<str>, Box<Bucket>)> {
+    match exchange(Late::Now) {
+        Late::After(name, content) => Some((name, content)),
+        Late::Nothing | Late::Now => None,
     }
+}
+
+/// It is written.
+pub(super) fn end() {
     exchange(Late::Nothing);
 }
